@@ -1,0 +1,1 @@
+"""The `pointedge` command, one file per verb."""

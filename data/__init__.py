@@ -1,0 +1,1 @@
+"""Packaged weights, model cards and starting structures, read with importlib.resources."""

@@ -1,0 +1,1 @@
+"""Interatomic potentials: atoms in, energies, forces and stress out."""

@@ -1,0 +1,291 @@
+"""PET: messages on the edges of a graph, refined by transformers over each atom's neighbourhood.
+
+One implementation covers the model of the paper (arXiv 2305.19302: ``featurizer="residual"``,
+``transformer_type="postln"``, ``activation="silu"``) and the production one of metatrain 2026.4
+(``featurizer="feedforward"``, ``"preln"``, ``"rmsnorm"``, ``"swiglu"``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..cutoff import cutoff_function
+from ..graph import Graph
+from .adaptive import adaptive_cutoffs
+from .config import PETConfig
+from .layout import Chunk, Layout
+from .transformer import TransformerLayer, attention_bias
+
+# Tokens of a chunk: their activations should fit the processor's second-level cache; a GPU wants
+# them as large as memory allows.
+CHUNK_VALUES = {"cpu": 2**17, "cuda": 2**26}
+# Above this many values in all edge tokens a chunk's activations are recomputed, not stored.
+RECOMPUTE_ABOVE = 2**22
+
+
+class PET(nn.Module):
+    """Energies of atoms from messages on edges.
+
+    Symbols of the shapes below: N atoms, E edges within the cutoff; in a chunk, n atoms, e edges,
+    M slots per atom.
+    """
+
+    def __init__(self, config: PETConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cutoff = config.cutoff
+        self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
+        self.smooth = cutoff_function(config.cutoff_function)
+        residual = config.featurizer == "residual"
+        num_species, layers = len(config.species), config.num_gnn_layers
+        readouts = layers if residual else 1
+        d, d_node = config.d_pet, config.node_width
+
+        self.register_buffer("species_index", _species_index(config.species), persistent=False)
+        self.edge_embedder = nn.Embedding(num_species, d)
+        self.node_embedders = nn.ModuleList(nn.Embedding(num_species, d_node) for _ in range(readouts))
+        self.gnn_layers = nn.ModuleList(GNNLayer(config, first=k == 0) for k in range(layers))
+        if not residual:
+            self.combination_norms = nn.ModuleList(nn.LayerNorm(2 * d) for _ in range(layers))
+            self.combination_mlps = nn.ModuleList(
+                nn.Sequential(nn.Linear(2 * d, 2 * d), nn.SiLU(), nn.Linear(2 * d, d))
+                for _ in range(layers)
+            )
+        self.node_heads = nn.ModuleList(_head(d_node, config.d_head) for _ in range(readouts))
+        self.edge_heads = nn.ModuleList(_head(d, config.d_head) for _ in range(readouts))
+        if config.system_conditioning:
+            self.system_conditioning = SystemConditioning(config)
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> PET:
+        """Build from a plain dictionary of :class:`PETConfig` settings."""
+        return cls(PETConfig.from_dict(values))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings as a plain dictionary."""
+        return asdict(self.config)
+
+    def forward(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """Atomic energies (N,) in the network's unit, from edge vectors (E, 3) in Å.
+
+        The list may reach beyond the cutoff; positions enter through ``edge_vectors`` only.
+        """
+        edges = self._edges(graph, edge_vectors.to(self.edge_embedder.weight.dtype))
+        atoms = Atoms(
+            species=self.species_index[graph.species][edges.layout.atom_order],
+            condition=self._condition(graph, edges.layout.atom_order),
+        )
+        residual = self.config.featurizer == "residual"
+        energies = (self._residual if residual else self._feedforward)(atoms, edges)
+        return torch.empty_like(energies).index_copy(0, edges.layout.atom_order, energies)
+
+    def _feedforward(self, atoms: Atoms, edges: Edges) -> Tensor:
+        """The production featuriser: nodes and messages run through all layers, one readout."""
+        node = self.node_embedders[0](atoms.species)
+        message = self.edge_embedder(edges.species)
+        for k, layer in enumerate(self.gnn_layers):
+            node, output = edges.map(layer, (node,), (message,))
+            if atoms.condition is not None:
+                node = node + atoms.condition
+            reverse = output.index_select(0, edges.layout.reverse)
+
+            def combine(
+                chunk: Chunk, message: Tensor, output: Tensor, reverse: Tensor, k: int = k
+            ) -> tuple[Tensor]:
+                both = self.combination_norms[k](torch.cat([output, reverse], dim=-1))
+                return (message + output + self.combination_mlps[k](both),)
+
+            (message,) = edges.layout.map(
+                combine, (), (message, output, reverse), recompute=edges.recompute
+            )
+        return self._readout(0, node, message, edges)
+
+    def _residual(self, atoms: Atoms, edges: Edges) -> Tensor:
+        """The paper's featuriser: a fresh node and a readout in every layer."""
+        message = self.edge_embedder(edges.species)
+        energies = torch.zeros((), dtype=message.dtype, device=message.device)
+        for k, layer in enumerate(self.gnn_layers):
+            node, output = edges.map(layer, (self.node_embedders[k](atoms.species),), (message,))
+            if atoms.condition is not None:
+                node = node + atoms.condition
+            energies = energies + self._readout(k, node, output, edges)
+            message = 0.5 * (message + output.index_select(0, edges.layout.reverse))
+        return energies
+
+    def _readout(self, k: int, node: Tensor, message: Tensor, edges: Edges) -> Tensor:
+        """Energies (N,): the node's own, and its edges' weighted by the cutoff."""
+
+        def bonds(chunk: Chunk, message: Tensor, factor: Tensor) -> tuple[Tensor]:
+            return (self.edge_heads[k](message)[:, 0] * factor,)
+
+        (bond,) = edges.layout.map(bonds, (), (message, edges.factor), recompute=edges.recompute)
+        return self.node_heads[k](node)[:, 0].index_add(0, edges.layout.centers, bond)
+
+    def _edges(self, graph: Graph, vectors: Tensor) -> Edges:
+        """Lay out the edges within the (pair) cutoff, with their smooth factors."""
+        config = self.config
+        length = _length(vectors)
+        radius: Tensor | None = None
+        if config.num_neighbors_adaptive is not None:
+            radii = adaptive_cutoffs(config, graph.centers, length, graph.num_atoms)
+            radius = 0.5 * (radii[graph.centers] + radii[graph.neighbors])
+        keep = torch.nonzero(length < (self.cutoff if radius is None else radius))[:, 0]
+        chunk_values = CHUNK_VALUES.get(vectors.device.type, CHUNK_VALUES["cuda"])
+        layout = Layout.build(
+            graph.centers[keep],
+            graph.neighbors[keep],
+            graph.shifts[keep],
+            graph.num_atoms,
+            chunk_tokens=max(1, chunk_values // config.d_pet),
+        )
+        keep = keep[layout.edge_order]
+        vectors, length = vectors[keep], length[keep]
+        factor = self.smooth(
+            length, self.cutoff if radius is None else radius[keep], config.cutoff_width
+        )
+        return Edges(
+            layout=layout,
+            geometry=_geometry(config.edge_input, vectors, length),
+            factor=factor,
+            species=self.species_index[graph.species[graph.neighbors[keep]]],
+            recompute=torch.is_grad_enabled() and len(keep) * config.d_pet > RECOMPUTE_ABOVE,
+        )
+
+    def _condition(self, graph: Graph, atom_order: Tensor) -> Tensor | None:
+        if not self.config.system_conditioning:
+            return None
+        return self.system_conditioning(graph)[graph.structure[atom_order]]
+
+
+class Atoms:
+    """Per-atom inputs, renumbered: species (N,), conditioning (N, d_node) or None."""
+
+    def __init__(self, species: Tensor, condition: Tensor | None) -> None:
+        self.species = species
+        self.condition = condition
+
+
+class Edges:
+    """Edges in the order of a layout: geometry (E, 1-4), cutoff factor (E,), species (E,)."""
+
+    def __init__(
+        self, layout: Layout, geometry: Tensor, factor: Tensor, species: Tensor, recompute: bool
+    ) -> None:
+        self.layout = layout
+        self.geometry = geometry
+        self.factor = factor
+        self.species = species
+        self.recompute = recompute
+
+    def map(
+        self, layer: GNNLayer, nodes: tuple[Tensor, ...], edges: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Run a message-passing layer chunk by chunk."""
+        inputs = (*edges, self.geometry, self.factor, self.species)
+        return self.layout.map(layer, nodes, inputs, recompute=self.recompute)
+
+
+class GNNLayer(nn.Module):
+    """One message-passing layer: edge tokens from geometry, species and message; transformer."""
+
+    def __init__(self, config: PETConfig, first: bool) -> None:
+        super().__init__()
+        d = config.d_pet
+        blend = config.blend_neighbor_species and not first
+        self.edge_embedder = nn.Linear(EDGE_INPUTS[config.edge_input], d)
+        self.compress = nn.Sequential(nn.Linear((3 if blend else 2) * d, d), nn.SiLU(), nn.Linear(d, d))
+        self.neighbor_embedder = nn.Embedding(len(config.species), d) if blend else None
+        self.layers = nn.ModuleList(
+            TransformerLayer(config) for _ in range(config.num_attention_layers)
+        )
+
+    def forward(
+        self,
+        chunk: Chunk,
+        node: Tensor,
+        message: Tensor,
+        geometry: Tensor,
+        factor: Tensor,
+        species: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Update a chunk's nodes (n, d_node) and return its edge outputs (e, d_pet)."""
+        edges = chunk.pad(self._tokens(message, geometry, species))
+        bias = attention_bias(chunk.pad(factor[:, None])[..., 0], chunk.mask)
+        for layer in self.layers:
+            node, edges = layer(node, edges, bias)
+        return node, chunk.unpad(edges)
+
+    def _tokens(self, message: Tensor, geometry: Tensor, species: Tensor) -> Tensor:
+        """Edge tokens (e, d): compress([embedded geometry, (species,) message]).
+
+        The first linear map of ``compress`` is applied to each part on its own, which spares the
+        concatenation and shrinks the geometry's share to a (d, 4) matrix.
+        """
+        linear = self.compress[0]
+        parts = linear.weight.split(message.shape[-1], dim=1)
+        weight = parts[0] @ self.edge_embedder.weight
+        bias = linear.bias + parts[0] @ self.edge_embedder.bias
+        x = F.linear(geometry, weight, bias) + F.linear(message, parts[-1])
+        if self.neighbor_embedder is not None:
+            x = x + F.linear(self.neighbor_embedder.weight, parts[1])[species]
+        return self.compress[2](self.compress[1](x))
+
+
+class SystemConditioning(nn.Module):
+    """Embedding of total charge and spin multiplicity, added to every node after each layer."""
+
+    def __init__(self, config: PETConfig) -> None:
+        super().__init__()
+        d = config.node_width
+        self.max_charge = config.max_charge
+        self.max_spin = config.max_spin_multiplicity
+        self.charge_embedding = nn.Embedding(2 * config.max_charge + 1, d)
+        self.spin_multiplicity_embedding = nn.Embedding(config.max_spin_multiplicity, d)
+        self.project = nn.Sequential(nn.Linear(2 * d, d), nn.SiLU(), nn.Linear(d, d))
+        nn.init.zeros_(self.project[2].weight)
+        nn.init.zeros_(self.project[2].bias)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Features (B, d_node) of the structures; missing inputs mean charge 0, multiplicity 1."""
+        zero = torch.zeros(graph.num_structures, dtype=torch.int64, device=graph.species.device)
+        charge = zero if graph.charge is None else graph.charge
+        spin = zero + 1 if graph.spin is None else graph.spin
+        features = [
+            self.charge_embedding(charge + self.max_charge),
+            self.spin_multiplicity_embedding(spin - 1),
+        ]
+        return self.project(torch.cat(features, dim=-1))
+
+
+EDGE_INPUTS = {"vector+length": 4, "vector": 3, "length": 1}
+
+
+def _geometry(edge_input: str, vectors: Tensor, length: Tensor) -> Tensor:
+    if edge_input == "vector":
+        return vectors
+    if edge_input == "length":
+        return length[:, None]
+    return torch.cat([vectors, length[:, None]], dim=-1)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Lengths (E,), with metatrain's offset, so that the derivative at zero is finite."""
+    return (vectors.square().sum(-1) + 1e-15).sqrt()
+
+
+def _head(width: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)
+    )
+
+
+def _species_index(species: tuple[int, ...]) -> Tensor:
+    """Table (119,) from atomic number to index; unknown elements have an index out of range."""
+    table = torch.full((119,), -1, dtype=torch.int64)
+    table[list(species)] = torch.arange(len(species))
+    return table

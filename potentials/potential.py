@@ -1,0 +1,194 @@
+"""Potential: a network, its energy baseline and scale, and everything derived from its energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .graph import Graph
+from .zbl import ZBL
+
+
+class Network(Protocol):
+    """What a potential needs of an architecture; see :class:`pointedge.potentials.pet.PET`.
+
+    Attributes:
+        cutoff: radius of the edges it needs, Å.
+        inputs: names of the optional inputs of :class:`Graph` that it reads.
+    """
+
+    cutoff: float
+    inputs: tuple[str, ...]
+
+    def __call__(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """Energies (N,) of atoms, from edge vectors (E, 3)."""
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings, as plain values; "species" lists the atomic numbers."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energy and derivatives of a batch of B structures with N atoms, in float64.
+
+    Attributes:
+        energies: (N,) eV, without the baseline: scale times network, plus repulsion.
+        energy: (B,) eV, their sums, without the baseline.
+        baseline: (B,) eV, the sums of the species' baseline energies.
+        atomic_baseline: (N,) eV.
+        forces: (N, 3) eV/Å, or None.
+        strain_gradient: (B, 3, 3) eV, dE/dε for a general strain r → r(1 + ε), or None.
+    """
+
+    energies: Tensor
+    energy: Tensor
+    baseline: Tensor
+    atomic_baseline: Tensor
+    forces: Tensor | None = None
+    strain_gradient: Tensor | None = None
+
+    @property
+    def virial(self) -> Tensor:
+        """dE/dε (B, 3, 3) in eV with respect to symmetric strain."""
+        if self.strain_gradient is None:
+            raise ValueError("the virial was not asked for; call the potential with virial=True.")
+        return 0.5 * (self.strain_gradient + self.strain_gradient.transpose(-1, -2))
+
+    @property
+    def torque(self) -> Tensor:
+        """Antisymmetric part (B, 3, 3) of dE/dε in eV; zero for an exactly invariant model."""
+        if self.strain_gradient is None:
+            raise ValueError("the virial was not asked for; call the potential with virial=True.")
+        return 0.5 * (self.strain_gradient - self.strain_gradient.transpose(-1, -2))
+
+
+class Potential(nn.Module):
+    """Total energy E = Σ_i [scale · network_i + repulsion_i + baseline(species_i)].
+
+    Positions enter through the edge vectors v alone, so that one gradient g = dE/dv gives forces
+    F_k = Σ_{e from k} g_e - Σ_{e to k} g_e and the strain derivative Σ_e v_e ⊗ g_e. Edge vectors,
+    sums, baseline and repulsion are float64 whatever the network's type.
+
+    Args:
+        network: the architecture.
+        baseline: energy in eV of each species, by atomic number.
+        scale: factor on the network's output, eV.
+        repulsion: add a ZBL repulsion at short range.
+        information: what a model card says, plain values (data, errors, units).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        baseline: dict[int, float] | None = None,
+        scale: float = 1.0,
+        repulsion: bool = False,
+        information: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.species: tuple[int, ...] = tuple(network.to_config()["species"])  # type: ignore[operator]
+        self.zbl = ZBL(self.species) if repulsion else None
+        self.information = dict(information or {})
+        table = torch.zeros(119, dtype=torch.float64)
+        for number, energy in (baseline or {}).items():
+            table[int(number)] = energy
+        self.register_buffer("baseline", table)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+
+    @property
+    def cutoff(self) -> float:
+        """Radius in Å that the neighbour list must have."""
+        cutoff = float(self.network.cutoff)  # type: ignore[arg-type]
+        return cutoff if self.zbl is None else max(cutoff, self.zbl.cutoff)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the optional inputs of a graph that the network reads."""
+        return self.network.inputs  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the network."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return next(self.network.parameters()).device
+
+    def with_dtype(self, dtype: torch.dtype) -> Potential:
+        """Convert the network in place; baseline, scale and repulsion stay float64."""
+        self.network.to(dtype)
+        return self
+
+    def forward(
+        self, graph: Graph, *, forces: bool = True, virial: bool = False, create_graph: bool = False
+    ) -> Prediction:
+        """Predict a batch; ``create_graph`` keeps results differentiable in the weights."""
+        derivatives = forces or virial
+        vectors = graph.edge_vectors().to(torch.float64)
+        if derivatives:
+            vectors = vectors.detach().requires_grad_()
+        with torch.set_grad_enabled(derivatives or create_graph):
+            energies = self.atomic_energies(graph, vectors)
+        gradient = None
+        if derivatives:
+            gradient = edge_gradient(energies, vectors, create_graph=create_graph)
+        if not create_graph:
+            energies = energies.detach()
+        atomic_baseline = self.baseline[graph.species]
+        return Prediction(
+            energies=energies,
+            energy=_sum(energies, graph),
+            baseline=_sum(atomic_baseline, graph),
+            atomic_baseline=atomic_baseline,
+            forces=edge_forces(gradient, graph) if forces and gradient is not None else None,
+            strain_gradient=(
+                strain_gradient(gradient, vectors, graph)
+                if virial and gradient is not None
+                else None
+            ),
+        )
+
+    def atomic_energies(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """Energies (N,) in eV without the baseline, differentiable in the edge vectors (E, 3)."""
+        energies = self.scale * self.network(graph, edge_vectors).to(torch.float64)
+        if self.zbl is not None:
+            energies = energies + self.zbl(
+                graph.species, graph.centers, graph.neighbors, edge_vectors
+            )
+        return energies
+
+
+def edge_gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool) -> Tensor:
+    """dE/dv (E, 3) of the summed energies (N,); zero where no energy depends on an edge."""
+    if not energies.requires_grad:
+        return torch.zeros_like(vectors)
+    (gradient,) = torch.autograd.grad(
+        energies.sum(), vectors, create_graph=create_graph, allow_unused=True
+    )
+    return torch.zeros_like(vectors) if gradient is None else gradient
+
+
+def edge_forces(gradient: Tensor, graph: Graph) -> Tensor:
+    """Forces (N, 3) = -dE/dr from the gradient (E, 3) in the edge vectors."""
+    forces = torch.zeros(graph.num_atoms, 3, dtype=gradient.dtype, device=gradient.device)
+    return forces.index_add(0, graph.centers, gradient).index_add(0, graph.neighbors, -gradient)
+
+
+def strain_gradient(gradient: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
+    """dE/dε (B, 3, 3) for r → r(1 + ε) of positions and cell."""
+    products = vectors.detach()[:, :, None] * gradient[:, None, :]
+    total = torch.zeros(
+        graph.num_structures, 3, 3, dtype=products.dtype, device=products.device
+    )
+    return total.index_add(0, graph.structure[graph.centers], products)
+
+
+def _sum(energies: Tensor, graph: Graph) -> Tensor:
+    total = torch.zeros(graph.num_structures, dtype=energies.dtype, device=energies.device)
+    return total.index_add(0, graph.structure, energies)
