@@ -153,9 +153,31 @@ class Graph:
         offset = torch.einsum("ek,ekx->ex", self.shifts.to(cell.dtype), cell)
         return self.positions[self.neighbors] - self.positions[self.centers] + offset
 
+    def rotated(self, rotations: Tensor) -> Graph:
+        """Return the graph with structure b turned by ``rotations[b]`` (B, 3, 3), r → r R.
+
+        Orthogonal matrices of either sign; magnetic moments turn as axial vectors.
+        """
+        per_atom = rotations[self.structure]
+        turned = {
+            "positions": torch.einsum("nx,nxy->ny", self.positions, per_atom),
+            "cell": self.cell @ rotations,
+        }
+        if self.magmoms is not None:
+            sign = torch.linalg.det(per_atom)[:, None]
+            turned["magmoms"] = sign * torch.einsum("nx,nxy->ny", self.magmoms, per_atom)
+        return replace(self, **turned)
+
     def volume(self) -> Tensor:
         """Volumes (B,) in Å³ of the cells as given; 0 where a cell spans none."""
         return torch.linalg.det(self.cell).abs()
+
+
+def random_rotations(count: int, *, generator: torch.Generator) -> Tensor:
+    """Random elements of O(3), (count, 3, 3) float64, half of them improper (Haar measure)."""
+    q, r = torch.linalg.qr(torch.randn(count, 3, 3, dtype=torch.float64, generator=generator))
+    # The signs of R's diagonal make the factorisation unique, and Q uniformly distributed.
+    return q * torch.diagonal(r, dim1=-2, dim2=-1).sign()[:, None, :]
 
 
 def read_inputs(

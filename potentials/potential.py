@@ -135,9 +135,9 @@ class Potential(nn.Module):
             vectors = vectors.detach().requires_grad_()
         with torch.set_grad_enabled(derivatives or create_graph):
             energies = self.atomic_energies(graph, vectors)
-        gradient = None
-        if derivatives:
-            gradient = edge_gradient(energies, vectors, create_graph=create_graph)
+            gradient = None
+            if derivatives:
+                gradient = edge_gradient(energies, vectors, create_graph=create_graph)
         if not create_graph:
             energies = energies.detach()
         atomic_baseline = self.baseline[graph.species]
@@ -169,7 +169,11 @@ def edge_gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool) -> T
     if not energies.requires_grad:
         return torch.zeros_like(vectors)
     (gradient,) = torch.autograd.grad(
-        energies.sum(), vectors, create_graph=create_graph, allow_unused=True
+        energies,
+        vectors,
+        torch.ones_like(energies),
+        create_graph=create_graph,
+        allow_unused=True,
     )
     return torch.zeros_like(vectors) if gradient is None else gradient
 

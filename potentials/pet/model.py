@@ -23,7 +23,7 @@ from .transformer import TransformerLayer, attention_bias
 
 # Tokens of a chunk: their activations should fit the processor's second-level cache; a GPU wants
 # them as large as memory allows.
-CHUNK_VALUES = {"cpu": 2**17, "cuda": 2**26}
+CHUNK_VALUES = {"cpu": 2**18, "cuda": 2**26}
 # Above this many values in all edge tokens a chunk's activations are recomputed, not stored.
 RECOMPUTE_ABOVE = 2**22
 

@@ -69,7 +69,9 @@ class FeedForward(nn.Module):
         """Map (..., width) to (..., width)."""
         x = self.w_in(x)
         if self.gated:
-            return self.w_out(F.glu(x))
+            # F.glu is the same function, but its second derivative takes three times as long.
+            value, gate = x.chunk(2, dim=-1)
+            return self.w_out(value * torch.sigmoid(gate))
         return self.w_out(F.silu(x))
 
 

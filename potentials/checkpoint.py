@@ -1,0 +1,132 @@
+"""Checkpoints: one safetensors file with tensors and a JSON description. No pickle, ever."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .potential import Potential
+from .suggestions import did_you_mean
+
+FORMAT_VERSION = 1
+# Architecture name -> module (relative to this package) and class. Adding one costs a line here.
+ARCHITECTURES = {"pet": (".pet", "PET")}
+METADATA_KEY = "pointedge"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file that cannot be read as what it claims to be."""
+
+
+def architecture(name: str) -> Any:
+    """Return the network class of an architecture; raises ValueError with the nearest name."""
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r}; {did_you_mean(name, ARCHITECTURES)}")
+    module, attribute = ARCHITECTURES[name]
+    return getattr(importlib.import_module(module, __package__), attribute)
+
+
+def save(potential: Potential, path: str | Path) -> None:
+    """Write a potential; the file holds all that is needed to run it.
+
+    Its metadata give: format version, architecture, the full resolved configuration, species,
+    units, baseline energies (eV), the potential's ``information`` and the version of the code.
+    """
+    description = {
+        "format_version": FORMAT_VERSION,
+        "architecture": _architecture_name(potential),
+        "config": potential.network.to_config(),  # type: ignore[operator]
+        "repulsion": potential.zbl is not None,
+        "species": list(potential.species),
+        "units": {"length": "Å", "energy": "eV"},
+        "information": potential.information,
+        "code_version": version("pointedge"),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in potential.state_dict().items()}
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(description)})
+    partial.replace(path)  # a killed run leaves the previous file whole
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Return the metadata of a checkpoint, without reading its weights."""
+    with _open(path) as file:
+        raw = (file.metadata() or {}).get(METADATA_KEY)
+    if raw is None:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of pointedge.")
+    description: dict[str, Any] = json.loads(raw)
+    found = description.get("format_version")
+    if found != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {found}, and this version of pointedge reads "
+            f"{FORMAT_VERSION}; update pointedge."
+        )
+    return description
+
+
+def load(path: str | Path) -> Potential:
+    """Read a potential on the CPU, in the floating-point type it was saved in.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is truncated, of another format, or its tensors do not fit its
+            configuration (missing, surplus or misshapen ones are named).
+    """
+    description = describe(path)
+    network = architecture(description["architecture"]).from_config(description["config"])
+    potential = Potential(
+        network, repulsion=description["repulsion"], information=description["information"]
+    )
+    with _open(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _check(path, potential.state_dict(), tensors)
+    dtypes = {t.dtype for k, t in tensors.items() if k.startswith("network.")}
+    potential.with_dtype(next((d for d in dtypes if d.is_floating_point), torch.float32))
+    potential.load_state_dict(tensors, strict=True)
+    return potential.eval()
+
+
+def _check(
+    path: str | Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+) -> None:
+    for problem, names in (
+        ("lacks", expected.keys() - found.keys()),
+        ("has unknown", found.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:3])
+            raise CheckpointError(f"{path} {problem} {len(names)} tensor(s), such as {shown}.")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor {name} has shape {tuple(tensor.shape)}, but the configuration "
+                f"asks for {tuple(expected[name].shape)}."
+            )
+
+
+def _architecture_name(potential: Potential) -> str:
+    kind = type(potential.network).__name__
+    for name, (_, attribute) in ARCHITECTURES.items():
+        if attribute == kind:
+            return name
+    raise ValueError(f"{kind} is not a registered architecture; add it to ARCHITECTURES.")
+
+
+def _open(path: str | Path) -> Any:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint file {path}.")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a safetensors file ({error}); it may be truncated."
+        ) from None

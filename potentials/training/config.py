@@ -1,0 +1,116 @@
+"""The training configuration: one tree, strict, with defaults and units in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..suggestions import did_you_mean
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Frames(_Strict):
+    """Which frames to read: files, and the values of ``atoms.info`` keys to select."""
+
+    files: list[str] = Field(min_length=1, description="ASE-readable files")
+    where: dict[str, list[str]] = Field({}, description="keep frames whose info key has one of these")
+
+
+class Data(_Strict):
+    """Training and validation frames, and the names of their labels."""
+
+    train: Frames
+    validation: Frames
+    energy_key: str = Field("REF_energy", description="eV")
+    forces_key: str = Field("REF_forces", description="eV/Å")
+    stress_key: str = Field("REF_stress", description="eV/Å³, ASE's sign; 3x3 or Voigt")
+
+
+class Loss(_Strict):
+    """Weights of the mean squared errors; 0 leaves a label out."""
+
+    energy: float = Field(1000.0, ge=0, description="of the energy per atom, 1/eV²")
+    forces: float = Field(1.0, ge=0, description="of force components, Å²/eV²")
+    stress: float = Field(0.0, ge=0, description="of stress components, Å⁶/eV²")
+
+
+class Optimization(_Strict):
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    batch_size: int = Field(1, ge=1, description="structures per step")
+    max_epochs: int = Field(100, ge=1, description="passes over the training frames")
+    max_hours: float | None = Field(
+        None, gt=0, description="if this is over first, the schedule ends with it, h"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak value")
+    warmup_fraction: float = Field(0.02, ge=0, lt=1, description="of all steps")
+    weight_decay: float = Field(0.01, ge=0, description="of matrices; vectors have none")
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, per step")
+    augment: bool = Field(True, description="turn every structure by a random element of O(3)")
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    seed: int = 0
+
+
+class TrainingConfig(_Strict):
+    """A training run. ``model`` holds the settings of the architecture, see its own class."""
+
+    architecture: str = "pet"
+    model: dict[str, Any] = Field({}, description="settings of the architecture, without species")
+    zbl: bool = Field(True, description="add ZBL repulsion at short range")
+    data: Data
+    loss: Loss = Loss()
+    optimization: Optimization = Optimization()
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> TrainingConfig:
+        """Read a YAML file, with "section.key=value" overrides; raises ValueError in one line."""
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+        for override in overrides or []:
+            _override(tree, override)
+        return cls.from_dict(tree)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> TrainingConfig:
+        """Check plain values; an unknown key is answered with the nearest known one."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, every default written out."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ValueError(f"an override reads section.key=value, not {override!r}.")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = yaml.safe_load(value)
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _section(path[:-1]).model_fields
+        return f"unknown setting {where!r}; {did_you_mean(path[-1], known)}"
+    return f"{where}: {first['msg']} (found {first['input']!r})."
+
+
+def _section(path: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = TrainingConfig
+    for name in path:
+        section = section.model_fields[name].annotation  # type: ignore[assignment]
+    return section

@@ -1,0 +1,224 @@
+"""A training run: data, model, Lightning trainer, and the files it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger
+
+from .. import checkpoint
+from ..potential import Potential
+from .config import TrainingConfig
+from .data import Batch, fit_baseline, frame_hash, labelled, loader, read_frames, refuse_overlap
+from .module import UNITS, TrainingModule
+
+BEST = "best.safetensors"
+LAST = "last.ckpt"
+
+
+def train(
+    config: TrainingConfig,
+    output: Path,
+    *,
+    folder: Path = Path(),
+    device: str = "cpu",
+    report: Callable[[str], None] = print,
+    progress_bar: bool = False,
+) -> Potential:
+    """Train a potential and return the best one, which is also in ``output/best.safetensors``.
+
+    A run whose ``output/last.ckpt`` exists is resumed from it.
+
+    Args:
+        config: the run.
+        output: folder for the resolved configuration, log and checkpoints.
+        folder: where data files are looked for first.
+        device: a torch device, such as "cpu" or "cuda".
+        report: called with one line of text at a time.
+        progress_bar: show a bar.
+
+    Raises:
+        ValueError: data or settings are unusable, or the folder holds a run of other settings.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _keep_config(config, output)
+    lightning.seed_everything(config.optimization.seed, verbose=False)
+    train_frames = read_frames(config.data.train, folder)
+    validation_frames = read_frames(config.data.validation, folder)
+    refuse_overlap(train_frames, validation_frames)
+    potential = _new_potential(config, train_frames + validation_frames)
+    batches = [
+        [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
+        for frames in (train_frames, validation_frames)
+    ]
+    for name, part in zip(("training", "validation"), batches, strict=True):
+        report(_summary(name, part))
+        _require_labels(config, name, part)
+    _normalize(potential, batches[0])
+    potential.information["training_data_sha256"] = _data_hash(train_frames)
+    potential.information["training"] = config.model_dump()
+
+    settings = config.optimization
+    train_loader = loader(batches[0], settings.batch_size, seed=settings.seed)
+    module = TrainingModule(potential, config, len(train_loader) * settings.max_epochs)
+    trainer = _trainer(config, output, device, report, progress_bar)
+    last = output / LAST
+    if last.exists():
+        report(f"resuming from {last}")
+    trainer.fit(
+        module,
+        train_loader,
+        loader(batches[1], settings.batch_size),
+        ckpt_path=last if last.exists() else None,
+        weights_only=False,  # our own file: optimiser, schedule and averages
+    )
+    return checkpoint.load(output / BEST)
+
+
+class KeepBest(Callback):
+    """Reports validation errors, and writes the averaged weights whenever their loss is lowest.
+
+    It has to come before the weight averaging in the list of callbacks, which puts the raw weights
+    back at the end of the validation.
+    """
+
+    def __init__(self, output: Path, report: Callable[[str], None]) -> None:
+        self.output = output
+        self.report = report
+        self.best = float("inf")
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Log the errors of an epoch and keep its weights if they are the best."""
+        if trainer.sanity_checking:
+            return
+        errors = module.validation_errors()
+        for name, error in errors.items():
+            module.log(f"validation_{name}", error, prog_bar=name == "forces")
+        better = errors["loss"] < self.best
+        text = ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
+        self.report(
+            f"epoch {trainer.current_epoch}, step {trainer.global_step}, "
+            f"{module.seconds / 60:.0f} min: validation RMSE {text}{' (best)' if better else ''}"
+        )
+        if better:
+            self.best = errors["loss"]
+            potential = module.potential
+            potential.information["validation_rmse"] = {n: errors[n] for n in UNITS if n in errors}
+            potential.information["steps"] = trainer.global_step
+            checkpoint.save(potential, self.output / BEST)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best loss so far."""
+        self.best = state_dict["best"]
+
+
+def _trainer(
+    config: TrainingConfig,
+    output: Path,
+    device: str,
+    report: Callable[[str], None],
+    progress_bar: bool,
+) -> lightning.Trainer:
+    settings = config.optimization
+    callbacks: list[Callback] = [
+        KeepBest(output, report),
+        EMAWeightAveraging(decay=settings.ema_decay, use_buffers=False),
+        ModelCheckpoint(
+            dirpath=output, filename="last", save_top_k=1, enable_version_counter=False
+        ),
+    ]
+    if progress_bar:
+        callbacks.append(RichProgressBar())
+    accelerator, _, index = device.partition(":")
+    return lightning.Trainer(
+        accelerator="gpu" if accelerator == "cuda" else accelerator,
+        devices=[int(index)] if index else 1,
+        max_epochs=settings.max_epochs,
+        gradient_clip_val=settings.gradient_clip,
+        check_val_every_n_epoch=settings.validate_every,
+        num_sanity_val_steps=0,
+        logger=CSVLogger(output, name=None, version="log"),
+        log_every_n_steps=20,
+        callbacks=callbacks,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        inference_mode=False,
+    )
+
+
+def _new_potential(config: TrainingConfig, frames: Sequence[Any]) -> Potential:
+    species = sorted({int(z) for atoms in frames for z in atoms.numbers})
+    if "species" in config.model:
+        raise ValueError("model.species is read from the data; leave it out.")
+    kind = checkpoint.architecture(config.architecture)
+    return Potential(kind.from_config({"species": species, **config.model}), repulsion=config.zbl)
+
+
+def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
+    """Fit the baseline, and set the scale to the root mean square of forces (or of energies)."""
+    repulsion = torch.zeros(len(batches), dtype=torch.float64)
+    if potential.zbl is not None:
+        for k, batch in enumerate(batches):
+            g = batch.graph
+            repulsion[k] = potential.zbl(g.species, g.centers, g.neighbors, g.edge_vectors()).sum()
+    baseline = fit_baseline(potential.species, batches, repulsion)
+    for number, energy in baseline.items():
+        potential.baseline[number] = energy
+    forces = torch.cat([b.forces.flatten() for b in batches])
+    forces = forces[~torch.isnan(forces)]
+    if forces.numel():
+        scale = forces.square().mean().sqrt()
+    else:
+        residual = torch.cat(
+            [(b.energy - potential.baseline[b.graph.species].sum()) / b.graph.num_atoms for b in batches]
+        )
+        scale = residual.square().mean().sqrt()
+    potential.scale.fill_(max(scale.item(), 1e-3))
+
+
+def _summary(name: str, batches: Sequence[Batch]) -> str:
+    atoms = sum(b.graph.num_atoms for b in batches)
+    labels = ", ".join(
+        f"{label} {sum(int(not torch.isnan(getattr(b, label)).any()) for b in batches)}"
+        for label in ("energy", "forces", "stress")
+    )
+    return f"{name}: {len(batches)} frames, {atoms} atoms; frames with labels: {labels}"
+
+
+def _require_labels(config: TrainingConfig, name: str, batches: Sequence[Batch]) -> None:
+    for label in ("energy", "forces", "stress"):
+        missing = all(torch.isnan(getattr(b, label)).all() for b in batches)
+        if getattr(config.loss, label) > 0 and missing:
+            key = getattr(config.data, f"{label}_key")
+            raise ValueError(
+                f"the loss has {label}, but no {name} frame has {key!r}; set data.{label}_key, or "
+                f"loss.{label}=0."
+            )
+
+
+def _keep_config(config: TrainingConfig, output: Path) -> None:
+    path = output / "config.yaml"
+    if path.exists() and (output / LAST).exists() and path.read_text() != config.to_yaml():
+        raise ValueError(
+            f"{output} holds a run with other settings; choose another folder, or remove it."
+        )
+    path.write_text(config.to_yaml())
+
+
+def _data_hash(frames: Sequence[Any]) -> str:
+    return hashlib.sha256("".join(sorted(map(frame_hash, frames))).encode()).hexdigest()
