@@ -1,1 +1,32 @@
 """The `pointedge` command, one file per verb."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from .evaluate import evaluate
+from .info import info
+from .md import md
+from .models import models
+from .train import train
+
+app = typer.Typer(
+    name="pointedge",
+    help="Transformer interatomic potentials: run, train and check them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (md, evaluate, train, models, info):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command; an error that the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError, NotImplementedError) as error:
+        print(f"pointedge: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
