@@ -1,1 +1,21 @@
-"""Everything that a person or a simulation engine touches: ASE calculators, evaluation, commands."""
+"""What a person or a simulation engine touches: ASE calculators, evaluation, commands."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ase import PETCalculator, PotentialCalculator
+
+__all__ = ["PETCalculator", "PotentialCalculator"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a calculator on first use, so that ``pointedge --help`` need not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import ase
+
+    return getattr(ase, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

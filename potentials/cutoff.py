@@ -28,8 +28,9 @@ CutoffFunction = Callable[[Tensor, Tensor | float, float], Tensor]
 def bump(distance: Tensor, cutoff: Tensor | float, width: float) -> Tensor:
     """C-infinity bump of distances in Å; the cutoff may be a number or one value per distance."""
     # Beyond these ends the value is 0 or 1 to the last bit, and so are all derivatives.
-    s = _taper(distance, cutoff, width).clamp(1e-6, 1 - 1e-6)
-    return torch.sigmoid(2 / torch.tan(math.pi * s))
+    angle = math.pi * _taper(distance, cutoff, width).clamp(1e-6, 1 - 1e-6)
+    # Not 1 / tan: its second derivative cancels to noise where tan diverges, at s = 1/2.
+    return torch.sigmoid(2 * torch.cos(angle) / torch.sin(angle))
 
 
 def cosine(distance: Tensor, cutoff: Tensor | float, width: float) -> Tensor:
@@ -49,7 +50,9 @@ def cutoff_function(name: str) -> CutoffFunction:
     try:
         return FUNCTIONS[name]
     except KeyError:
-        raise ValueError(f"unknown cutoff function {name!r}; {did_you_mean(name, FUNCTIONS)}") from None
+        raise ValueError(
+            f"unknown cutoff function {name!r}; {did_you_mean(name, FUNCTIONS)}"
+        ) from None
 
 
 def curvature_jump(name: str, width: float) -> float:

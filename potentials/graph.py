@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .neighbors import neighbor_list
+from .neighbors import Backend, neighbor_list
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -61,7 +61,7 @@ class Graph:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
-        backend: str = "auto",
+        backend: Backend = "auto",
         inputs: Sequence[str] = (),
     ) -> Graph:
         """Build the graph of one or several ASE structures, which are only read.
@@ -75,13 +75,13 @@ class Graph:
             inputs: names of further inputs to read: "charge" and "spin" from ``atoms.info``
                 (default 0 and 1), "magmoms" from the initial magnetic moments.
         """
-        structures = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
+        structures = cast("list[Atoms]", [atoms] if hasattr(atoms, "positions") else list(atoms))
         if not structures:
             raise ValueError("Graph.from_atoms needs at least one structure; the list is empty.")
         sizes = [len(a) for a in structures]
         positions = _tensor(np.concatenate([a.positions for a in structures]), device)
         cell = _tensor(np.stack([np.asarray(a.cell) for a in structures]), device)
-        pbc = _tensor(np.stack([np.asarray(a.pbc, dtype=bool) for a in structures]), device)
+        pbc = _tensor(np.stack([np.asarray(a.pbc) for a in structures]), device)
         species = np.concatenate([a.numbers for a in structures]).astype(np.int64)
         structure = _tensor(np.repeat(np.arange(len(sizes)), sizes), device)
         centers, neighbors, shifts = neighbor_list(
@@ -148,7 +148,7 @@ class Graph:
         return len(self.centers)
 
     def edge_vectors(self) -> Tensor:
-        """Vectors (E, 3) in Å from each centre to its neighbour; differentiable in positions and cell."""
+        """Vectors (E, 3) in Å from each centre to its neighbour, differentiable."""
         cell = self.cell[self.structure[self.centers]]
         offset = torch.einsum("ek,ekx->ex", self.shifts.to(cell.dtype), cell)
         return self.positions[self.neighbors] - self.positions[self.centers] + offset
@@ -191,7 +191,7 @@ def read_inputs(
     tensors: dict[str, Tensor] = {}
     for name in names:
         if name == "magmoms":
-            moments = [np.asarray(a.get_initial_magnetic_moments(), float) for a in structures]
+            moments = [np.asarray(a.get_initial_magnetic_moments()) for a in structures]
             vectors = [m if m.ndim == 2 else np.pad(m[:, None], ((0, 0), (2, 0))) for m in moments]
             tensors[name] = _tensor(np.concatenate(vectors), device).to(dtype)
         else:

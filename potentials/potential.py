@@ -80,6 +80,9 @@ class Potential(nn.Module):
         information: what a model card says, plain values (data, errors, units).
     """
 
+    baseline: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -187,9 +190,7 @@ def edge_forces(gradient: Tensor, graph: Graph) -> Tensor:
 def strain_gradient(gradient: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
     """dE/dε (B, 3, 3) for r → r(1 + ε) of positions and cell."""
     products = vectors.detach()[:, :, None] * gradient[:, None, :]
-    total = torch.zeros(
-        graph.num_structures, 3, 3, dtype=products.dtype, device=products.device
-    )
+    total = torch.zeros(graph.num_structures, 3, 3, dtype=products.dtype, device=products.device)
     return total.index_add(0, graph.structure[graph.centers], products)
 
 

@@ -13,13 +13,18 @@ COEFFICIENTS = ((0.02817, 0.20162), (0.28022, 0.40290), (0.50986, 0.94229), (0.1
 class ZBL(nn.Module):
     r"""Screened nuclear repulsion, switched off at the sum of the covalent radii.
 
-    :math:`e(r) = k Z_i Z_j \phi(r/a)/r` with :math:`a = 0.4685 / (Z_i^{0.23} + Z_j^{0.23})` (Ziegler,
-    Biersack and Littmark 1985), plus :math:`A r^3/3 + B r^4/4 + C` such that energy, force and its
+    :math:`e(r) = k Z_i Z_j \phi(r/a)/r` with :math:`a = 0.4685 / (Z_i^{0.23} + Z_j^{0.23})`
+    (Ziegler, Biersack and Littmark 1985), plus :math:`A r^3/3 + B r^4/4 + C` such that energy, force and its
     slope vanish at the pair's radius (LAMMPS ``pair_style zbl``, inner radius 0).
 
     Attributes:
         cutoff: largest radius of a pair, Å.
     """
+
+    species_index: Tensor
+    radius: Tensor
+    screening: Tensor
+    strength: Tensor
 
     def __init__(self, species: tuple[int, ...]) -> None:
         super().__init__()
@@ -33,15 +38,15 @@ class ZBL(nn.Module):
         self.register_buffer("strength", COULOMB * z[:, None] * z)
         self.cutoff = float(self.radius.max())
 
-    def forward(self, species: Tensor, centers: Tensor, neighbors: Tensor, vectors: Tensor) -> Tensor:
+    def forward(
+        self, species: Tensor, centers: Tensor, neighbors: Tensor, vectors: Tensor
+    ) -> Tensor:
         """Energies (N,) in eV of atoms with edge vectors (E, 3) in Å; each edge gives half."""
         distance = (vectors.square().sum(-1) + 1e-30).sqrt()
         index = self.species_index[species]
         pair = index[centers], index[neighbors]
         radius = self.radius[pair]
-        energy = self._pair_energy(
-            distance, radius, self.screening[pair], self.strength[pair]
-        )
+        energy = self._pair_energy(distance, radius, self.screening[pair], self.strength[pair])
         energy = torch.where(distance < radius, 0.5 * energy, torch.zeros_like(energy))
         total = torch.zeros(len(species), dtype=energy.dtype, device=energy.device)
         return total.index_add(0, centers, energy)

@@ -28,7 +28,13 @@ def adaptive_cutoffs(
 
 
 def _solver(
-    centers: Tensor, distances: Tensor, num_atoms: int, *, target: float, largest: float, width: float
+    centers: Tensor,
+    distances: Tensor,
+    num_atoms: int,
+    *,
+    target: float,
+    largest: float,
+    width: float,
 ) -> Tensor:
     """Root R of N(r) = Σ_j f(r_ij; r) + K (r/R_max)³ = K, found by bracketed Newton steps.
 
@@ -68,7 +74,13 @@ def _count(
 
 
 def _grid(
-    centers: Tensor, distances: Tensor, num_atoms: int, *, target: float, largest: float, width: float
+    centers: Tensor,
+    distances: Tensor,
+    num_atoms: int,
+    *,
+    target: float,
+    largest: float,
+    width: float,
 ) -> Tensor:
     """Average of probe radii, weighted towards a neighbour count of K (older checkpoints)."""
     probes = torch.arange(0.5, largest, width / 4, dtype=distances.dtype, device=distances.device)

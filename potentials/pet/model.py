@@ -7,7 +7,8 @@ One implementation covers the model of the paper (arXiv 2305.19302: ``featurizer
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ from torch.nn import functional as F
 from ..cutoff import cutoff_function
 from ..graph import Graph
 from .adaptive import adaptive_cutoffs
+from .conditioning import SystemConditioning
 from .config import PETConfig
 from .layout import Chunk, Layout
 from .transformer import TransformerLayer, attention_bias
 
-# Tokens of a chunk: their activations should fit the processor's second-level cache; a GPU wants
-# them as large as memory allows.
+# Values in the tokens of a chunk. On a CPU smaller chunks pad less and stay in cache, larger ones
+# call fewer kernels: 2**18 was the fastest of 2**16 ... 2**30. A GPU wants them large.
 CHUNK_VALUES = {"cpu": 2**18, "cuda": 2**26}
-# Above this many values in all edge tokens a chunk's activations are recomputed, not stored.
-RECOMPUTE_ABOVE = 2**22
+# Initial slope of the units that see an edge vector, 1/Å.
+GEOMETRY_SLOPE = 1.5
+# Above this many values in all edge tokens (2 GB of activations or so) those of a chunk are
+# recomputed in the backward pass, which costs a quarter more time.
+RECOMPUTE_ABOVE = 2**23
 
 
 class PET(nn.Module):
@@ -34,6 +39,8 @@ class PET(nn.Module):
     Symbols of the shapes below: N atoms, E edges within the cutoff; in a chunk, n atoms, e edges,
     M slots per atom.
     """
+
+    species_index: Tensor
 
     def __init__(self, config: PETConfig) -> None:
         super().__init__()
@@ -48,7 +55,9 @@ class PET(nn.Module):
 
         self.register_buffer("species_index", _species_index(config.species), persistent=False)
         self.edge_embedder = nn.Embedding(num_species, d)
-        self.node_embedders = nn.ModuleList(nn.Embedding(num_species, d_node) for _ in range(readouts))
+        self.node_embedders = nn.ModuleList(
+            nn.Embedding(num_species, d_node) for _ in range(readouts)
+        )
         self.gnn_layers = nn.ModuleList(GNNLayer(config, first=k == 0) for k in range(layers))
         if not residual:
             self.combination_norms = nn.ModuleList(nn.LayerNorm(2 * d) for _ in range(layers))
@@ -162,28 +171,26 @@ class PET(nn.Module):
         return self.system_conditioning(graph)[graph.structure[atom_order]]
 
 
+@dataclass(frozen=True)
 class Atoms:
-    """Per-atom inputs, renumbered: species (N,), conditioning (N, d_node) or None."""
+    """Per-atom inputs, renumbered: species indices (N,), conditioning (N, d_node) or None."""
 
-    def __init__(self, species: Tensor, condition: Tensor | None) -> None:
-        self.species = species
-        self.condition = condition
+    species: Tensor
+    condition: Tensor | None
 
 
+@dataclass(frozen=True)
 class Edges:
-    """Edges in the order of a layout: geometry (E, 1-4), cutoff factor (E,), species (E,)."""
+    """Edges in the order of a layout: geometry (E, 1 to 4), cutoff factors (E,), species (E,)."""
 
-    def __init__(
-        self, layout: Layout, geometry: Tensor, factor: Tensor, species: Tensor, recompute: bool
-    ) -> None:
-        self.layout = layout
-        self.geometry = geometry
-        self.factor = factor
-        self.species = species
-        self.recompute = recompute
+    layout: Layout
+    geometry: Tensor
+    factor: Tensor
+    species: Tensor
+    recompute: bool
 
     def map(
-        self, layer: GNNLayer, nodes: tuple[Tensor, ...], edges: tuple[Tensor, ...]
+        self, layer: nn.Module, nodes: tuple[Tensor, ...], edges: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """Run a message-passing layer chunk by chunk."""
         inputs = (*edges, self.geometry, self.factor, self.species)
@@ -198,11 +205,18 @@ class GNNLayer(nn.Module):
         d = config.d_pet
         blend = config.blend_neighbor_species and not first
         self.edge_embedder = nn.Linear(EDGE_INPUTS[config.edge_input], d)
-        self.compress = nn.Sequential(nn.Linear((3 if blend else 2) * d, d), nn.SiLU(), nn.Linear(d, d))
+        self.compress = nn.Sequential(
+            nn.Linear((3 if blend else 2) * d, d), nn.SiLU(), nn.Linear(d, d)
+        )
         self.neighbor_embedder = nn.Embedding(len(config.species), d) if blend else None
         self.layers = nn.ModuleList(
             TransformerLayer(config) for _ in range(config.num_attention_layers)
         )
+        # With torch's initialisation 1 Å changes a unit of `compress` by 0.1, and SiLU is a
+        # straight line over a bond's vibration: training then stalls for hundreds of steps.
+        spread = GEOMETRY_SLOPE * math.sqrt(9 if blend else 6)
+        nn.init.normal_(self.edge_embedder.weight, std=spread)
+        nn.init.normal_(self.edge_embedder.bias, std=2 * spread)
 
     def forward(
         self,
@@ -226,40 +240,15 @@ class GNNLayer(nn.Module):
         The first linear map of ``compress`` is applied to each part on its own, which spares the
         concatenation and shrinks the geometry's share to a (d, 4) matrix.
         """
-        linear = self.compress[0]
+        linear, activation, output = self.compress
+        assert isinstance(linear, nn.Linear)
         parts = linear.weight.split(message.shape[-1], dim=1)
         weight = parts[0] @ self.edge_embedder.weight
         bias = linear.bias + parts[0] @ self.edge_embedder.bias
         x = F.linear(geometry, weight, bias) + F.linear(message, parts[-1])
         if self.neighbor_embedder is not None:
             x = x + F.linear(self.neighbor_embedder.weight, parts[1])[species]
-        return self.compress[2](self.compress[1](x))
-
-
-class SystemConditioning(nn.Module):
-    """Embedding of total charge and spin multiplicity, added to every node after each layer."""
-
-    def __init__(self, config: PETConfig) -> None:
-        super().__init__()
-        d = config.node_width
-        self.max_charge = config.max_charge
-        self.max_spin = config.max_spin_multiplicity
-        self.charge_embedding = nn.Embedding(2 * config.max_charge + 1, d)
-        self.spin_multiplicity_embedding = nn.Embedding(config.max_spin_multiplicity, d)
-        self.project = nn.Sequential(nn.Linear(2 * d, d), nn.SiLU(), nn.Linear(d, d))
-        nn.init.zeros_(self.project[2].weight)
-        nn.init.zeros_(self.project[2].bias)
-
-    def forward(self, graph: Graph) -> Tensor:
-        """Features (B, d_node) of the structures; missing inputs mean charge 0, multiplicity 1."""
-        zero = torch.zeros(graph.num_structures, dtype=torch.int64, device=graph.species.device)
-        charge = zero if graph.charge is None else graph.charge
-        spin = zero + 1 if graph.spin is None else graph.spin
-        features = [
-            self.charge_embedding(charge + self.max_charge),
-            self.spin_multiplicity_embedding(spin - 1),
-        ]
-        return self.project(torch.cat(features, dim=-1))
+        return output(activation(x))
 
 
 EDGE_INPUTS = {"vector+length": 4, "vector": 3, "length": 1}
@@ -280,7 +269,11 @@ def _length(vectors: Tensor) -> Tensor:
 
 def _head(width: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)
+        nn.Linear(width, hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, hidden),
+        nn.SiLU(),
+        nn.Linear(hidden, 1),
     )
 
 

@@ -19,7 +19,9 @@ class Frames(_Strict):
     """Which frames to read: files, and the values of ``atoms.info`` keys to select."""
 
     files: list[str] = Field(min_length=1, description="ASE-readable files")
-    where: dict[str, list[str]] = Field({}, description="keep frames whose info key has one of these")
+    where: dict[str, list[str]] = Field(
+        {}, description="keep frames whose info key has one of these"
+    )
 
 
 class Data(_Strict):
@@ -33,11 +35,16 @@ class Data(_Strict):
 
 
 class Loss(_Strict):
-    """Weights of the mean squared errors; 0 leaves a label out."""
+    """Weights of the squared errors, each relative to its own running mean; 0 leaves a label out.
 
-    energy: float = Field(1000.0, ge=0, description="of the energy per atom, 1/eV²")
-    forces: float = Field(1.0, ge=0, description="of force components, Å²/eV²")
-    stress: float = Field(0.0, ge=0, description="of stress components, Å⁶/eV²")
+    Relative errors need no units, and no label drowns the others at any stage of a training
+    (the sliding errors of the original PET, arXiv 2305.19302, followed step by step).
+    """
+
+    energy: float = Field(0.1, ge=0, description="of the energy per atom")
+    forces: float = Field(1.0, ge=0, description="of force components")
+    stress: float = Field(0.0, ge=0, description="of stress components")
+    memory: float = Field(0.98, ge=0, lt=1, description="decay of the running means per step")
 
 
 class Optimization(_Strict):

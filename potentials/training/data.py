@@ -91,12 +91,15 @@ def read_frames(frames: Frames, folder: Path) -> list[Atoms]:
     """Read the selected frames; files are looked for in ``folder``, then in ``POINTEDGE_DATA``."""
     selected: list[Atoms] = []
     for name in frames.files:
-        for atoms in ase.io.read(find_file(name, folder), ":"):
-            if all(str(atoms.info.get(key)) in values for key, values in frames.where.items()):
-                selected.append(atoms)
+        read = ase.io.read(find_file(name, folder), ":")
+        selected += [atoms for atoms in read if _is_selected(atoms, frames.where)]
     if not selected:
         raise ValueError(f"no frame of {', '.join(frames.files)} has {frames.where}.")
     return selected
+
+
+def _is_selected(atoms: Atoms, where: dict[str, list[str]]) -> bool:
+    return all(str(atoms.info.get(key)) in values for key, values in where.items())
 
 
 def find_file(name: str, folder: Path) -> Path:
@@ -109,8 +112,8 @@ def find_file(name: str, folder: Path) -> Path:
             return place
     tried = " and ".join(str(place) for place in places)
     raise FileNotFoundError(
-        f"data file {name} not found at {tried}; give a path relative to the configuration, or "
-        "set POINTEDGE_DATA to the folder that holds it."
+        f"data file {name} not found at {tried}; give a path relative to {folder}, or set "
+        "POINTEDGE_DATA to the folder that holds it."
     )
 
 
@@ -156,7 +159,9 @@ def loader(batches: Sequence[Batch], batch_size: int, seed: int | None = None) -
     return DataLoader(batches, batch_size, sampler=sampler, collate_fn=Batch.join)  # type: ignore[arg-type]
 
 
-def fit_baseline(species: Sequence[int], batches: Sequence[Batch], offset: Tensor) -> dict[int, float]:
+def fit_baseline(
+    species: Sequence[int], batches: Sequence[Batch], offset: Tensor
+) -> dict[int, float]:
     """Energy of each species in eV: least squares of energies minus ``offset`` on composition.
 
     Where compositions are linearly dependent (pure water, say) the solution of least norm is

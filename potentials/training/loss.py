@@ -1,9 +1,11 @@
-"""The loss: weighted mean squared errors of energy per atom, forces and stress."""
+"""The loss: squared errors of energy per atom, forces and stress, relative to running means."""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..potential import Prediction
 from .config import Loss
@@ -27,13 +29,42 @@ def residuals(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
     return {name: error[~torch.isnan(error)] for name, error in errors.items()}
 
 
-def weighted_loss(errors: dict[str, Tensor], weights: Loss) -> Tensor:
-    """Sum of weight × mean squared error over the labels of a batch; a scalar."""
-    terms = [
-        getattr(weights, name) * error.square().mean()
-        for name, error in errors.items()
-        if error.numel() and getattr(weights, name) > 0
-    ]
-    if not terms:
-        raise ValueError("no frame of this batch has a label that the loss asks for.")
-    return torch.stack(terms).sum()
+class SlidingLoss(nn.Module):
+    """Sum of weight × mean squared error / running mean of that error.
+
+    Attributes:
+        running: (3,) running mean squared errors of energy, forces and stress; 0 before the first.
+    """
+
+    LABELS = ("energy", "forces", "stress")
+
+    def __init__(self, settings: Loss) -> None:
+        super().__init__()
+        self.weights = [getattr(settings, name) for name in self.LABELS]
+        self.memory = settings.memory
+        self.running: Tensor
+        self.register_buffer("running", torch.zeros(len(self.LABELS), dtype=torch.float64))
+
+    def forward(self, errors: dict[str, Tensor]) -> Tensor:
+        """Loss of a batch's errors by label, a scalar; updates the running means."""
+        terms = []
+        for k, name in enumerate(self.LABELS):
+            if self.weights[k] == 0 or name not in errors or not errors[name].numel():
+                continue
+            squared = errors[name].square().mean()
+            mean = self._slide(k, squared.detach())
+            terms.append(self.weights[k] * squared / mean)
+        if not terms:
+            raise ValueError("no frame of this batch has a label that the loss asks for.")
+        return torch.stack(terms).sum()
+
+    def score(self, rmse: dict[str, float]) -> float:
+        """Weighted sum of ln RMSE; lower is better, and units do not matter."""
+        weights = dict(zip(self.LABELS, self.weights, strict=True))
+        return sum(weights[name] * math.log(error) for name, error in rmse.items())
+
+    def _slide(self, k: int, squared: Tensor) -> Tensor:
+        old = self.running[k]
+        new = torch.where(old > 0, self.memory * old + (1 - self.memory) * squared, squared)
+        self.running[k] = new
+        return new.clamp(min=torch.finfo(new.dtype).tiny)

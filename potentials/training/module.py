@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..potential import Potential
 from .config import TrainingConfig
 from .data import Batch
-from .loss import residuals, weighted_loss
+from .loss import SlidingLoss, residuals
 
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 
@@ -25,6 +25,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.potential = potential
         self.config = config
+        self.loss = SlidingLoss(config.loss)
         self.total_steps = total_steps
         self.seconds = 0.0  # spent in training steps and validation, over all resumed parts
         self._clock: float | None = None
@@ -36,9 +37,11 @@ class TrainingModule(lightning.LightningModule):
         if optimization.augment:
             batch = batch.augmented(seed=optimization.seed + 1_000_003 * (self.global_step + 1))
         errors = self._errors(batch, create_graph=True)
-        loss = weighted_loss(errors, self.config.loss)
+        loss = self.loss(errors)
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()} in step {self.global_step}; lower the learning rate.")
+            raise ValueError(
+                f"the loss is {loss.item()} in step {self.global_step}; lower the learning rate."
+            )
         self.log("loss", loss.detach(), prog_bar=True)
         if errors["forces"].numel():
             rmse = 1000 * errors["forces"].detach().square().mean().sqrt()
@@ -51,13 +54,10 @@ class TrainingModule(lightning.LightningModule):
             self._squares.setdefault(name, []).append(error.detach().square())
 
     def validation_errors(self) -> dict[str, float]:
-        """Root mean squared errors since the last call (meV/atom, meV/Å, meV/Å³) and the loss."""
+        """Root mean squared errors since the last call: meV/atom, meV/Å, meV/Å³."""
         squares = {name: torch.cat(parts) for name, parts in self._squares.items()}
         self._squares = {}
-        errors = {n: 1000 * s.mean().sqrt().item() for n, s in squares.items() if s.numel()}
-        weights = self.config.loss
-        errors["loss"] = sum(getattr(weights, n) * (e / 1000) ** 2 for n, e in errors.items())
-        return errors
+        return {n: 1000 * s.mean().sqrt().item() for n, s in squares.items() if s.numel()}
 
     def _errors(self, batch: Batch, *, create_graph: bool) -> dict[str, Tensor]:
         weights = self.config.loss

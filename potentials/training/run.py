@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    EMAWeightAveraging,
     ModelCheckpoint,
     RichProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
 
 from .. import checkpoint
 from ..potential import Potential
@@ -76,18 +78,22 @@ def train(
     last = output / LAST
     if last.exists():
         report(f"resuming from {last}")
-    trainer.fit(
-        module,
-        train_loader,
-        loader(batches[1], settings.batch_size),
-        ckpt_path=last if last.exists() else None,
-        weights_only=False,  # our own file: optimiser, schedule and averages
-    )
+    with warnings.catch_warnings():
+        # Lightning's advice (worker processes, logging intervals, its own deprecations) is not for
+        # the user of this function.
+        warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
+        trainer.fit(
+            module,
+            train_loader,
+            loader(batches[1], settings.batch_size),
+            ckpt_path=last if last.exists() else None,
+            weights_only=False,  # our own file: optimiser, schedule and averages
+        )
     return checkpoint.load(output / BEST)
 
 
 class KeepBest(Callback):
-    """Reports validation errors, and writes the averaged weights whenever their loss is lowest.
+    """Reports validation errors, and writes the averaged weights whenever they are the best.
 
     It has to come before the weight averaging in the list of callbacks, which puts the raw weights
     back at the end of the validation.
@@ -105,14 +111,15 @@ class KeepBest(Callback):
         errors = module.validation_errors()
         for name, error in errors.items():
             module.log(f"validation_{name}", error, prog_bar=name == "forces")
-        better = errors["loss"] < self.best
+        score = module.loss.score(errors)
+        better = score < self.best
         text = ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
         self.report(
             f"epoch {trainer.current_epoch}, step {trainer.global_step}, "
             f"{module.seconds / 60:.0f} min: validation RMSE {text}{' (best)' if better else ''}"
         )
         if better:
-            self.best = errors["loss"]
+            self.best = score
             potential = module.potential
             potential.information["validation_rmse"] = {n: errors[n] for n in UNITS if n in errors}
             potential.information["steps"] = trainer.global_step
@@ -123,8 +130,23 @@ class KeepBest(Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best loss so far."""
+        """Take up the best score so far."""
         self.best = state_dict["best"]
+
+
+class ExponentialAverage:
+    """Moving average of weights whose memory grows with the number of steps up to ``decay``.
+
+    A constant decay would leave the random initial weights in the average for thousands of steps.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        """Average of a tensor after ``count`` earlier updates."""
+        decay = min(self.decay, (1 + int(count)) / (10 + int(count)))
+        return average.lerp(current, 1 - decay)
 
 
 def _trainer(
@@ -137,7 +159,7 @@ def _trainer(
     settings = config.optimization
     callbacks: list[Callback] = [
         KeepBest(output, report),
-        EMAWeightAveraging(decay=settings.ema_decay, use_buffers=False),
+        WeightAveraging(use_buffers=False, avg_fn=ExponentialAverage(settings.ema_decay)),
         ModelCheckpoint(
             dirpath=output, filename="last", save_top_k=1, enable_version_counter=False
         ),
@@ -185,7 +207,10 @@ def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
         scale = forces.square().mean().sqrt()
     else:
         residual = torch.cat(
-            [(b.energy - potential.baseline[b.graph.species].sum()) / b.graph.num_atoms for b in batches]
+            [
+                (b.energy - potential.baseline[b.graph.species].sum()) / b.graph.num_atoms
+                for b in batches
+            ]
         )
         scale = residual.square().mean().sqrt()
     potential.scale.fill_(max(scale.item(), 1e-3))

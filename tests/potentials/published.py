@@ -30,7 +30,10 @@ class _Stub:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        if module.split(".")[0] in ("metatrain", "metatensor", "metatomic") or name == "ScriptObject":
+        if (
+            module.split(".")[0] in ("metatrain", "metatensor", "metatomic")
+            or name == "ScriptObject"
+        ):
             return _Stub
         allowed = {
             ("collections", "OrderedDict"): collections.OrderedDict,
@@ -110,7 +113,7 @@ def _upgrade(state: dict) -> dict:
     """Names and tables of model version 7 as in version 8."""
     new = {}
     for key, value in state.items():
-        if "embedding.weight" in key or "embedder.weight" in key and value.shape[-1] != 4:
+        if "embedding.weight" in key or ("embedder.weight" in key and value.shape[-1] != 4):
             value = value[:-1]
         key = key.replace(".mlp.0", ".mlp.w_in").replace(".mlp.3", ".mlp.w_out")
         if key == "embedding.weight":
@@ -188,7 +191,9 @@ def original_case(name: str) -> Potential:
             value = value[:-1]
         key = key.replace(".mlp.0", ".mlp.w_in").replace(".mlp.3", ".mlp.w_out")
         key = key.replace("embedding.weight", "edge_embedder.weight") if "r_" not in key else key
-        key = key.replace("r_edge_embedder", "edge_embedder").replace("r_embedding", "edge_embedder")
+        key = key.replace("r_edge_embedder", "edge_embedder").replace(
+            "r_embedding", "edge_embedder"
+        )
         key = key.replace(".trans.layers.", ".layers.")
         parts = key.split(".")
         if parts[0] == "gnn_layers" and parts[2] == "central_embedder":

@@ -1,0 +1,77 @@
+"""`pointedge info`: everything that a model's file says of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="a packaged name or a file")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all settings")] = False,
+) -> None:
+    """Print a model's architecture, species, cutoff, baseline, training data and errors."""
+    from ..models import find_model, model_card
+
+    card = model_card(find_model(model))
+    if as_json:
+        print(json.dumps(card, indent=2, ensure_ascii=False))
+        return
+    from .options import print_table
+
+    # The longest column would be right-aligned: values go into one left-aligned column instead.
+    width = max(len(name) for name, _ in _lines(card))
+    print_table([card["name"]], [[f"{name:<{width}}  {value}"] for name, value in _lines(card)])
+
+
+def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
+    from .models import training_files
+
+    information = card["information"]
+    errors = information.get("validation_rmse", {})
+    rmse = ", ".join(f"{n} {v:.3g} {UNITS.get(n, '')}".rstrip() for n, v in errors.items())
+    baseline = ", ".join(f"{symbol} {energy:.6f}" for symbol, energy in card["baseline"].items())
+    return [
+        ("file", f"{card['file']} ({card['bytes'] / 1e6:.2f} MB)"),
+        ("architecture", card["architecture"]),
+        ("species", " ".join(card["species"])),
+        ("inputs", ", ".join(card["inputs"]) or "-"),
+        ("cutoff", f"{card['cutoff']:g} Å"),
+        ("smoothness", smoothness(card)),
+        ("repulsion", "ZBL" if card["repulsion"] else "-"),
+        ("baseline / eV", baseline),
+        ("scale / eV", f"{card['scale']:.6g}"),
+        ("dtype", card["dtype"]),
+        ("parameters", f"{card['parameters']:,}"),
+        ("trained on", training_files(information)),
+        ("data sha256", str(information.get("training_data_sha256", "-"))),
+        ("steps", str(information.get("steps", "-"))),
+        ("validation RMSE", rmse or "-"),
+        ("code version", card["code_version"]),
+        ("format version", str(card["format_version"])),
+        *((f"config.{key}", _plain(value)) for key, value in card["config"].items()),
+    ]
+
+
+def smoothness(card: dict[str, Any]) -> str:
+    """Say how often the energy can be differentiated where an atom crosses the cutoff."""
+    function, width, jump = (card[k] for k in ("cutoff_function", "cutoff_width", "curvature_jump"))
+    if function is None:
+        return "-"
+    taper = f"{function}, {width:g} Å wide"
+    if not jump:
+        return f"{taper}: C-infinity"
+    return (
+        f"{taper}: C1; energy and forces are continuous, the slope of a force jumps by "
+        f"{jump:.4g} Å⁻² times the energy that an edge carries"
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    return "-" if value is None else str(value)

@@ -1,0 +1,196 @@
+"""`pointedge md`: molecular dynamics, with a trajectory, a log and a picture."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .options import Device, Dtype, ModelOption, Symmetrize, print_table
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ..md import MDResult
+    from ..trajectories import RDF
+
+PICTURE = "md.png"
+
+
+def md(
+    structure: Annotated[
+        str | None,
+        typer.Argument(help="file that ASE reads, its last frame; default: 64 packaged H2O"),
+    ] = None,
+    model: ModelOption = "pet-water",
+    ensemble: Annotated[
+        Literal["nve", "nvt", "npt"], typer.Option(help="what is kept constant")
+    ] = "nvt",
+    temperature: Annotated[float, typer.Option(help="K")] = 300.0,
+    timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
+    steps: Annotated[int, typer.Option(help="number of time steps")] = 2000,
+    output: Annotated[Path, typer.Option(help="new folder for all files")] = Path("water-md"),
+    pressure: Annotated[float, typer.Option(help="bar, for npt")] = 1.0,
+    thermostat: Annotated[
+        Literal["bussi", "langevin"],
+        typer.Option(help="for nvt; langevin for isolated molecules, which bussi heats unevenly"),
+    ] = "bussi",
+    thermostat_time: Annotated[
+        float, typer.Option(help="relaxation time of the thermostat, fs")
+    ] = 100.0,
+    interval: Annotated[int, typer.Option(help="steps between frames")] = 20,
+    log_interval: Annotated[int, typer.Option(help="steps between lines of the log")] = 10,
+    seed: Annotated[int, typer.Option(help="of velocities and thermostat")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace the files of an earlier run")
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    symmetrize: Symmetrize = None,
+) -> None:
+    """Run molecular dynamics and say what came out of it.
+
+    A structure with velocities keeps them, so that a run goes on from the last frame of its
+    trajectory: pointedge md water-md/trajectory.extxyz --output water-md-2
+    """
+    from ..dynamics import MDSettings
+    from ..md import run_md
+    from ..models import make_calculator
+
+    settings = MDSettings(
+        ensemble=ensemble,
+        temperature=temperature,
+        timestep=timestep,
+        steps=steps,
+        pressure=pressure,
+        thermostat=thermostat,
+        thermostat_time=thermostat_time,
+        seed=seed,
+        interval=interval,
+        log_interval=log_interval,
+    )
+    atoms = read_structure(structure)
+    atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    with _stoppable(output), _progress(settings.steps, settings.timestep) as progress:
+        result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
+    rdfs = _rdfs(result)
+    from ..figures import md_figure
+
+    md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
+    print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
+    files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
+    print(f"{output}: {files}")
+
+
+def read_structure(structure: str | None) -> Atoms:
+    """Last frame of a file, or the packaged water box; raises ValueError if it cannot be read."""
+    from importlib.resources import files
+
+    import ase.io
+
+    path = structure or str(files("pointedge.data") / "structures" / "water-64.xyz")
+    try:
+        found = ase.io.read(path, index=None if "@" in path else -1)  # "FILE@3" is its frame 3
+    except FileNotFoundError:
+        raise ValueError(f"there is no structure file {path}.") from None
+    except Exception as error:  # ASE's readers of many formats raise whatever they meet
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
+    return found[-1] if isinstance(found, list) else found
+
+
+def _rdfs(result: MDResult) -> list[RDF]:
+    try:
+        return result.rdfs()
+    except ValueError:  # no density, or only one atom of each element: nothing to draw
+        return []
+
+
+def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
+    """The final table: quantity, value, error, unit."""
+    settings = result.settings
+    duration = settings.steps * settings.timestep / 1000
+    origin = "drawn" if result.drew_velocities else "from the structure"
+    rows = [
+        ("steps", f"{settings.steps}", "", ""),
+        ("time", f"{duration:g}", "", "ps"),
+        ("starting velocities", origin, "", ""),
+        ("temperature, second half", *_numbers(*result.mean("temperature_K"), 1), "K"),
+    ]
+    if settings.ensemble == "npt":
+        volume, error = (x / len(result.atoms) for x in result.mean("volume_A3"))
+        rows.append(("volume, second half", *_numbers(volume, error, 3), "Å³/atom"))
+        rows.append(("pressure, second half", *_numbers(*result.mean("pressure_bar"), 0), "bar"))
+    drift, error = result.energy_drift()
+    if drift == drift:
+        kept = "total energy" if settings.ensemble == "nve" else "conserved quantity"
+        rows.append((f"drift of {kept}", *_numbers(drift, error, 4), "meV/atom/ps"))
+    for rdf in rdfs[:1]:
+        name = f"first peak of g_{''.join(rdf.pair)}"
+        try:
+            position, height = rdf.first_peak()
+        except ValueError:
+            rows.append((name, "none", "", ""))
+            continue
+        rows.append((name, f"{position:.2f}", "", "Å"))
+        rows.append(("its height", f"{height:.2f}", "", ""))
+    speed = result.milliseconds_per_step
+    rows.append(("wall time", f"{speed:.1f}", "", "ms/step"))
+    rows.append(("speed", f"{0.0864 * settings.timestep / speed * 1000:.3g}", "", "ns/day"))
+    return rows
+
+
+def _numbers(value: float, error: float, digits: int) -> tuple[str, str]:
+    return f"{value:.{digits}f}", f"± {error:.{digits}f}" if error == error else ""
+
+
+@contextmanager
+def _progress(steps: int, timestep: float) -> Iterator[Callable[[int, float], None] | None]:
+    """Show a progress bar on stderr, if that is a terminal; yields what a step reports to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("preparing", total=steps)
+        start = time.perf_counter()
+
+        def report(step: int, temperature: float) -> None:
+            speed = 0.0864 * step * timestep / (time.perf_counter() - start)
+            text = f"{speed:.3g} ns/day  {temperature:.0f} K"
+            bar.update(task, completed=step, description=text)
+
+        yield report
+
+
+@contextmanager
+def _stoppable(output: Path) -> Iterator[None]:
+    """End on Ctrl-C or SIGTERM between two writes, with one line that says how to go on."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        print(
+            f"pointedge: stopped; go on with: pointedge md {output / 'trajectory.extxyz'} "
+            "--output NEW",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + int(number)) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)

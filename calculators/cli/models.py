@@ -1,0 +1,49 @@
+"""`pointedge models`: the models that come with the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = (
+    "name",
+    "architecture",
+    "species",
+    "cutoff / Å",
+    "parameters",
+    "trained on",
+    "force RMSE / meV/Å",
+    "size / MB",
+)
+
+
+def models() -> None:
+    """List the packaged models, with what they know and how large their force error is."""
+    from ..models import model_card, packaged_models
+    from .options import print_table
+
+    paths = packaged_models()
+    if not paths:
+        raise ValueError("no model is packaged with this version; train one, or give a file.")
+    print_table(COLUMNS, [_row(model_card(path)) for path in paths.values()])
+
+
+def training_files(information: dict[str, Any]) -> str:
+    """Name the data that a model was trained on, or "-"."""
+    if "trained_on" in information:
+        return str(information["trained_on"])
+    data = information.get("training", {}).get("data", {})
+    return ", ".join(data.get("train", {}).get("files", [])) or "-"
+
+
+def _row(card: dict[str, Any]) -> list[str]:
+    error = card["information"].get("validation_rmse", {}).get("forces")
+    return [
+        card["name"],
+        card["architecture"],
+        " ".join(card["species"]),
+        f"{card['cutoff']:g}",
+        f"{card['parameters']:,}",
+        training_files(card["information"]),
+        "-" if error is None else f"{error:.1f}",
+        f"{card['bytes'] / 1e6:.2f}",
+    ]

@@ -1,0 +1,131 @@
+"""Files of a running dynamics: a trajectory and a log, readable whenever the run is cut off."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+
+# Column of the log -> how it is written. Names end in their units; "nan" stands for unknown.
+COLUMNS = {
+    "step": ".0f",
+    "time_ps": ".6f",
+    "potential_eV": ".6f",
+    "kinetic_eV": ".6f",
+    "total_eV": ".6f",
+    "conserved_eV": ".6f",
+    "temperature_K": ".2f",
+    "volume_A3": ".3f",
+    "pressure_bar": ".1f",
+    "wall_ms_per_step": ".3f",
+}
+FRAME_ARRAYS = ("numbers", "positions", "momenta", "masses", "initial_magmoms", "initial_charges")
+FRAME_INFO = ("charge", "spin")
+
+
+class Recorder:
+    """Writes a line of the log and a frame of the trajectory whenever they are due.
+
+    Args:
+        trajectory: open text file for frames in extended XYZ: positions (Å), momenta (ASE's unit,
+            √(eV·u)), energy (eV), forces (eV/Å), and stress (eV/Å³) where the calculator gave it.
+        log: open text file for comma-separated columns, see ``COLUMNS``.
+        timestep: fs.
+        steps: number of the last step, which is always written.
+        interval: steps between frames.
+        log_interval: steps between lines of the log.
+        constraints: what frames keep of the constraints, so that a run can be continued.
+    """
+
+    def __init__(
+        self,
+        trajectory: TextIO,
+        log: TextIO,
+        *,
+        timestep: float,
+        steps: int,
+        interval: int,
+        log_interval: int,
+        constraints: list[Any],
+    ) -> None:
+        self.trajectory, self.log, self.constraints = trajectory, log, constraints
+        self.timestep, self.steps = timestep, steps
+        self.interval, self.log_interval = interval, log_interval
+        self.rows: list[list[float]] = []
+        self.frames = 0
+        self.start = self.last = time.perf_counter()
+        self.log.write(",".join(COLUMNS) + "\n")
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since step 0 was recorded."""
+        return time.perf_counter() - self.start
+
+    def record(self, step: int, atoms: Atoms, conserved: Callable[[], float]) -> None:
+        """Write this step where it is due; ``conserved`` gives the conserved energy (eV) or NaN."""
+        last = step == self.steps
+        if step % self.log_interval == 0 or last:
+            self._write_line(step, atoms, conserved())
+        if step % self.interval == 0 or last:
+            self._write_frame(step, atoms)
+        if step == 0:  # all before was preparation
+            self.start = self.last = time.perf_counter()
+
+    def _write_line(self, step: int, atoms: Atoms, conserved: float) -> None:
+        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
+        taken = step - self.rows[-1][0] if self.rows else 0
+        now = time.perf_counter()
+        row = [
+            float(step),
+            step * self.timestep / 1000,
+            potential,
+            kinetic,
+            potential + kinetic,
+            conserved,
+            atoms.get_temperature(),
+            atoms.get_volume() if atoms.cell.rank == 3 else np.nan,
+            pressure(atoms) / units.bar,
+            1e3 * (now - self.last) / taken if taken else np.nan,
+        ]
+        self.last = now
+        self.rows.append(row)
+        formatted = (format(v, f) for v, f in zip(row, COLUMNS.values(), strict=True))
+        self.log.write(",".join(formatted) + "\n")
+        self.log.flush()
+
+    def _write_frame(self, step: int, atoms: Atoms) -> None:
+        frame = atoms.copy()
+        # Labels that the first structure brought from its file do not belong to later frames.
+        frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
+        frame.info |= {"step": step, "time_fs": step * self.timestep}
+        for name in set(frame.arrays) - set(FRAME_ARRAYS):
+            del frame.arrays[name]
+        frame.set_constraint(self.constraints)
+        results = {"energy": atoms.get_potential_energy()}
+        results["forces"] = atoms.get_forces(apply_constraint=False)
+        if "stress" in getattr(atoms.calc, "results", {}):
+            results["stress"] = atoms.calc.results["stress"]
+        frame.calc = SinglePointCalculator(frame, **results)
+        text = io.StringIO()
+        ase.io.write(text, frame, format="extxyz")
+        self.trajectory.write(text.getvalue())  # at once: a cut-off run leaves whole frames
+        self.trajectory.flush()
+        self.frames += 1
+
+
+def pressure(atoms: Atoms) -> float:
+    """Pressure in eV/Å³, -tr σ/3 + 2 E_kin/(3 V); NaN without a periodic volume or a stress."""
+    if not all(atoms.pbc) or atoms.cell.rank < 3:
+        return np.nan
+    try:
+        stress = atoms.get_stress(apply_constraint=False)
+    except (PropertyNotImplementedError, NotImplementedError):
+        return np.nan
+    return float(-stress[:3].mean() + 2 * atoms.get_kinetic_energy() / (3 * atoms.get_volume()))

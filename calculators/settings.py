@@ -1,0 +1,67 @@
+"""Settings of a calculator, read from what users write: names are checked, nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from ..potentials.suggestions import did_you_mean
+
+PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+SYMMETRIZATIONS = ("ecse",)
+
+
+def check_properties(properties: Sequence[str]) -> None:
+    """Refuse properties that no potential has, with PropertyNotImplementedError."""
+    for name in properties:
+        if name not in PROPERTIES:
+            raise PropertyNotImplementedError(
+                f"a potential has no property {name!r}; {did_you_mean(name, PROPERTIES)}"
+            )
+
+
+def read_dtype(dtype: str | torch.dtype | None, default: torch.dtype) -> torch.dtype:
+    """Return the floating-point type that is meant; raises ValueError for others."""
+    if dtype is None:
+        return default
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; {did_you_mean(name, DTYPES)}")
+    return DTYPES[name]
+
+
+def read_device(device: str | torch.device | None) -> torch.device:
+    """Return the device that is meant (None: CPU), after one float64 allocation on it.
+
+    Raises:
+        ValueError: there is no such device here, or it has no float64 (sums need it).
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+        if found.type == "meta":
+            raise RuntimeError("tensors of 'meta' have no values")
+        torch.zeros(1, dtype=torch.float64, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        cards = torch.cuda.device_count()
+        usable = ["cpu", *(f"cuda:{k}" for k in range(cards))]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used ({reason}); here: {', '.join(usable)}."
+        ) from None
+    return found
+
+
+def check_available(symmetrize: str | None, compile: bool) -> None:
+    """Refuse what is misspelt (ValueError) or not in this version (NotImplementedError)."""
+    if symmetrize is not None:
+        if symmetrize not in SYMMETRIZATIONS:
+            guess = did_you_mean(str(symmetrize), SYMMETRIZATIONS)
+            raise ValueError(f"unknown symmetrize {symmetrize!r}; {guess}")
+        raise NotImplementedError(
+            f"symmetrize={symmetrize!r} is not in this version of pointedge; leave it out."
+        )
+    if compile:
+        raise NotImplementedError("compile=True is not in this version of pointedge; leave it out.")

@@ -1,0 +1,175 @@
+"""Time of an energy-and-forces step and of a training step of PET on liquid water.
+
+    THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/steps.py [--json FILE]
+
+Prints a table: medians in one run, time per atom, and its ratio to the smallest system's. Peers that
+are installed are timed in the same run, random weights of the same shape, through their ASE
+calculators: metatrain's PET (metatrain, metatomic-ase) and MACE (mace-torch).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from pointedge.calculators import PETCalculator
+from pointedge.calculators.models import water_box
+from pointedge.potentials.graph import Graph
+from pointedge.potentials.pet import PET, PETConfig
+from pointedge.potentials.potential import Potential
+
+SHAPES = {
+    "pet-water": {
+        "cutoff": 4.0,
+        "d_pet": 64,
+        "d_node": 128,
+        "d_head": 64,
+        "d_feedforward": 128,
+        "num_heads": 4,
+        "activation": "silu",
+    },
+    "default": {},
+}
+
+
+def median_ms(function: Callable[[], object], repeats: int, device: str) -> float:
+    """Median wall time of a call, after one warm-up call."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times[1:]))
+
+
+def water(size: int) -> Atoms:
+    """The packaged box, repeated to ``size`` atoms (192 n³)."""
+    box = water_box()
+    n = round((size / len(box)) ** (1 / 3))
+    if n**3 * len(box) != size:
+        raise SystemExit(f"--sizes must be {len(box)} n³, not {size}.")
+    return box.repeat(n)
+
+
+def md_step(calculator: object, atoms: Atoms) -> Callable[[], object]:
+    """A step as ASE makes it: positions move a little, then forces are asked for."""
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    rng = np.random.default_rng(0)
+
+    def step() -> object:
+        atoms.positions += rng.normal(scale=1e-3, size=atoms.positions.shape)
+        return atoms.get_forces()
+
+    return step
+
+
+def training_step(potential: Potential, atoms: Atoms) -> Callable[[], object]:
+    """Loss on energy and forces of one frame, and its gradient in the weights."""
+    graph = Graph.from_atoms(atoms, potential.cutoff).to(potential.device)
+    parameters = list(potential.network.parameters())
+
+    def step() -> object:
+        prediction = potential(graph, create_graph=True)
+        loss = prediction.forces.square().mean() + prediction.energy.square().mean()
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    return step
+
+
+def peers(shape: str) -> dict[str, object]:
+    """ASE calculators of installed peers, random weights."""
+    found: dict[str, object] = {}
+    if shape != "default":
+        return found
+    try:
+        from peers import metatrain_pet
+
+        found["metatrain PET"] = metatrain_pet()
+    except ImportError:
+        pass
+    try:
+        from peers import mace
+
+        found["MACE"] = mace()
+    except ImportError:
+        pass
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[192, 1536])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    rows = []
+    for shape in arguments.shapes:
+        for dtype in arguments.dtypes:
+            for size in arguments.sizes:
+                rows += measure(shape, dtype, size, arguments.repeats, arguments.device)
+    base = {(r["model"], r["what"], r["dtype"]): r["us_per_atom"] for r in reversed(rows)}
+    print(
+        f"{'model':24}{'what':10}{'dtype':9}{'atoms':>7}{'ms':>10}{'µs/atom':>9}{'ratio':>7}{'peak GB':>9}"
+    )
+    for r in rows:
+        ratio = r["us_per_atom"] / base[r["model"], r["what"], r["dtype"]]
+        print(
+            f"{r['model']:24}{r['what']:10}{r['dtype']:9}{r['atoms']:7}{r['ms']:10.1f}"
+            f"{r['us_per_atom']:9.0f}{ratio:7.2f}{r['peak_gb']:9.2f}"
+        )
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+def measure(shape: str, dtype: str, size: int, repeats: int, device: str) -> list[dict]:
+    """Rows of one shape, type and size: our MD step and training step, and the peers' MD step."""
+    atoms = water(size)
+    potential = Potential(PET(PETConfig(species=(1, 8), **SHAPES[shape])))
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    calculator = PETCalculator(potential, device=device, dtype=dtype)
+    runs[f"pointedge {shape}", "MD step"] = md_step(calculator, atoms)
+    if size <= 192:
+        potential.network.to(getattr(torch, dtype)).to(device)
+        runs[f"pointedge {shape}", "training"] = training_step(potential.to(device), atoms)
+    for name, peer in peers(shape).items():
+        runs[name, "MD step"] = md_step(peer, atoms)
+    rows = []
+    for (model, what), function in runs.items():
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        ms = median_ms(function, repeats, device)
+        peak = (
+            torch.cuda.max_memory_allocated() / 1e9
+            if device == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        )
+        rows.append(
+            {
+                "model": model,
+                "what": what,
+                "dtype": dtype,
+                "atoms": size,
+                "ms": ms,
+                "us_per_atom": 1000 * ms / size,
+                "peak_gb": peak,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

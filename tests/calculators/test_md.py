@@ -1,0 +1,472 @@
+"""Molecular dynamics: what a run writes, keeps, refuses, and whether its physics is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import ase.io
+import numpy as np
+import pytest
+import typer
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixAtoms
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from pointedge.calculators.cli.md import md
+from pointedge.calculators.dynamics import MDSettings, make_dynamics
+from pointedge.calculators.figures import md_figure
+from pointedge.calculators.md import UnstableDynamicsError, run_md
+from pointedge.calculators.recorder import COLUMNS, pressure
+
+
+class SoftSpheres(Calculator):
+    """E = Σ_pairs A (1 - r/r_c)⁴, all pairs at once with nearest images: a soft, smooth fluid."""
+
+    implemented_properties = ("energy", "forces", "stress")
+    height, cutoff = 2.0, 5.0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        vectors = atoms.positions[None] - atoms.positions[:, None]
+        if any(atoms.pbc):
+            edges = atoms.cell.lengths()
+            vectors -= edges * np.round(vectors / edges)
+        r = np.linalg.norm(vectors, axis=2) + np.eye(len(atoms))
+        overlap = np.clip(1 - r / self.cutoff, 0, None) * (1 - np.eye(len(atoms)))
+        slope = -4 * self.height / self.cutoff * overlap**3
+        pulls = slope[:, :, None] * vectors / r[:, :, None]
+        self.results["energy"] = 0.5 * self.height * (overlap**4).sum()
+        self.results["forces"] = pulls.sum(axis=1)
+        if any(atoms.pbc):
+            virial = 0.5 * np.einsum("ijx,ijy->xy", pulls, vectors)
+            self.results["stress"] = (virial / atoms.get_volume()).ravel()[[0, 4, 8, 5, 2, 1]]
+
+
+class Springs(Calculator):
+    """Independent harmonic oscillators: modes that exchange no energy."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, origin, constant=5.0):
+        super().__init__()
+        self.origin, self.constant = origin.copy(), constant
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        moved = atoms.positions - self.origin
+        self.results = {
+            "energy": 0.5 * self.constant * (moved**2).sum(),
+            "forces": -self.constant * moved,
+        }
+
+
+class Crasher(SoftSpheres):
+    """Sends this process SIGTERM in the middle of a run, as a batch system does."""
+
+    calls = 0
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.calls += 1
+        if self.calls == 25:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def fluid():
+    """32 argon atoms, off their lattice sites, without velocities."""
+    atoms = bulk("Ar", a=5.3, cubic=True).repeat(2)
+    atoms.rattle(0.2, seed=3)
+    atoms.calc = SoftSpheres()
+    return atoms
+
+
+def settings(**changes):
+    return MDSettings(
+        **{"timestep": 2.0, "steps": 40, "interval": 10, "log_interval": 5, **changes}
+    )
+
+
+def test_the_test_calculator_is_consistent(fluid):
+    from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+
+    numerical = calculate_numerical_forces(fluid, eps=1e-4, iatoms=[0, 7])
+    np.testing.assert_allclose(fluid.get_forces()[[0, 7]], numerical, atol=1e-8)
+    np.testing.assert_allclose(fluid.get_stress(), calculate_numerical_stress(fluid), atol=1e-8)
+
+
+def test_files_and_columns(fluid, tmp_path):
+    result = run_md(fluid, settings(steps=43), tmp_path / "run")
+    table = np.genfromtxt(tmp_path / "run" / "thermo.csv", delimiter=",", names=True)
+    assert table.dtype.names == tuple(COLUMNS)
+    assert table["step"].tolist() == [0, 5, 10, 15, 20, 25, 30, 35, 40, 43]
+    np.testing.assert_allclose(table["time_ps"], 0.002 * table["step"])
+    np.testing.assert_allclose(
+        table["total_eV"], table["potential_eV"] + table["kinetic_eV"], atol=2e-6
+    )
+    np.testing.assert_allclose(table["volume_A3"], 10.6**3)
+    assert np.isfinite(table["pressure_bar"]).all()
+    assert np.isnan(table["wall_ms_per_step"][0])
+    assert (table["wall_ms_per_step"][1:] > 0).all()
+    frames = ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")
+    assert [f.info["step"] for f in frames] == [0, 10, 20, 30, 40, 43]
+    assert frames[-1].info["time_fs"] == 86.0
+    assert result.frames == 6
+    stored = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert MDSettings(**stored) == result.settings
+    for frame in frames:
+        energy, forces = frame.get_potential_energy(), frame.get_forces()
+        stress = frame.get_stress()
+        frame.calc = SoftSpheres()
+        assert frame.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+        np.testing.assert_allclose(frame.get_forces(), forces, atol=1e-6)
+        np.testing.assert_allclose(frame.get_stress(), stress, atol=1e-8)
+    np.testing.assert_allclose(frames[-1].positions, result.atoms.positions, atol=1e-8)
+    np.testing.assert_allclose(frames[-1].get_momenta(), result.atoms.get_momenta(), atol=1e-8)
+
+
+def test_the_structure_is_only_read(fluid, tmp_path):
+    fluid.info["REF_energy"] = -1.0
+    fluid.arrays["REF_forces"] = np.ones((32, 3))
+    fluid.info["charge"] = 0
+    before = fluid.copy()
+    run_md(fluid, settings(), tmp_path)
+    assert fluid == before
+    assert not fluid.constraints
+    assert not fluid.has("momenta")
+    frame = ase.io.read(tmp_path / "trajectory.extxyz")
+    assert set(frame.info) == {"charge", "step", "time_fs"}  # labels would now be wrong
+    assert "REF_forces" not in frame.arrays
+
+
+def test_velocities_are_drawn_or_kept(fluid, tmp_path):
+    first = run_md(fluid, settings(steps=1), tmp_path / "a")
+    again = run_md(fluid, settings(steps=1), tmp_path / "b")
+    other = run_md(fluid, settings(steps=1, seed=1), tmp_path / "c")
+    assert first.drew_velocities
+    np.testing.assert_array_equal(first.atoms.get_momenta(), again.atoms.get_momenta())
+    assert np.abs(first.atoms.get_momenta() - other.atoms.get_momenta()).max() > 0.1
+    fluid.set_velocities(np.full((32, 3), 0.01))
+    fluid.arrays["momenta"][0] += 3.0
+    kept = run_md(fluid, settings(steps=1, ensemble="nve"), tmp_path / "d")
+    assert not kept.drew_velocities
+    start = ase.io.read(tmp_path / "d" / "trajectory.extxyz", index=0)
+    relative = fluid.get_momenta() - fluid.get_momenta().mean(axis=0)
+    np.testing.assert_allclose(start.get_momenta(), relative, atol=1e-7)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_center_of_mass_stays(fluid, tmp_path, ensemble):
+    result = run_md(fluid, settings(ensemble=ensemble), tmp_path)
+    assert np.abs(result.atoms.get_momenta().sum(axis=0)).max() < 1e-10
+    moved = result.atoms.get_center_of_mass() - fluid.get_center_of_mass()
+    assert np.abs(moved).max() < 1e-10
+    kinetic = result.thermo["kinetic_eV"]
+    np.testing.assert_allclose(result.thermo["temperature_K"], 2 * kinetic / (93 * units.kB))
+
+
+def test_nve_conserves_energy(fluid, tmp_path):
+    result = run_md(fluid, settings(ensemble="nve", steps=1000, timestep=1.0), tmp_path)
+    slope, error = result.energy_drift()
+    assert abs(slope) < max(4 * error, 0.02)
+    assert np.ptp(result.thermo["conserved_eV"]) < 2e-3 * np.ptp(result.thermo["potential_eV"])
+
+
+def test_bussi_keeps_its_conserved_quantity(fluid, tmp_path):
+    result = run_md(fluid, settings(steps=1000, timestep=1.0), tmp_path)
+    assert np.ptp(result.thermo["total_eV"]) > 0.3
+    assert np.ptp(result.thermo["conserved_eV"]) < 5e-3
+    assert abs(result.energy_drift()[0]) < 0.05
+
+
+@pytest.mark.parametrize("thermostat", ["bussi", "langevin"])
+def test_nvt_temperature(fluid, tmp_path, thermostat):
+    run = settings(steps=4000, timestep=4.0, thermostat=thermostat, interval=1000)
+    result = run_md(fluid, run, tmp_path)
+    mean, error = result.mean("temperature_K")
+    assert error < 6
+    assert abs(mean - 300) < 4 * error
+    # A canonical kinetic energy of f degrees of freedom has variance f/2 (k_B T)².
+    spread = result.thermo["temperature_K"][200:].std()
+    assert spread == pytest.approx(300 * np.sqrt(2 / 93), rel=0.15)
+
+
+def test_langevin_heats_modes_that_exchange_no_energy(fluid, tmp_path):
+    fluid.positions = bulk("Ar", a=5.3, cubic=True).repeat(2).positions
+    fluid.calc = Springs(fluid.positions)
+    run = settings(steps=4000, timestep=4.0, thermostat="langevin", interval=1000)
+    result = run_md(fluid, run, tmp_path)
+    mean, error = result.mean("potential_eV")
+    assert abs(mean - 93 / 2 * units.kB * 300) < 4 * error
+    assert np.isnan(result.energy_drift()).all()
+
+
+def test_npt_pressure_and_temperature(fluid, tmp_path):
+    run = settings(
+        ensemble="npt",
+        steps=5000,
+        timestep=4.0,
+        pressure=8000.0,
+        barostat_time=500.0,
+        interval=1000,
+    )
+    result = run_md(fluid, run, tmp_path)
+    for column, target in (("pressure_bar", 8000.0), ("temperature_K", 300.0)):
+        mean, error = result.mean(column)
+        assert error < 0.06 * target
+        assert abs(mean - target) < 4 * error
+    assert np.ptp(result.thermo["volume_A3"]) > 10
+    cell = result.atoms.cell.array
+    np.testing.assert_allclose(cell, cell[0, 0] * np.eye(3), atol=1e-10)
+
+
+def test_a_run_continues_from_its_last_frame(fluid, tmp_path):
+    whole = run_md(fluid, settings(ensemble="nve", steps=60), tmp_path / "whole")
+    run_md(fluid, settings(ensemble="nve", steps=30), tmp_path / "first")
+    last = ase.io.read(tmp_path / "first" / "trajectory.extxyz")
+    last.calc = SoftSpheres()
+    rest = run_md(last, settings(ensemble="nve", steps=30), tmp_path / "rest")
+    assert not rest.drew_velocities
+    np.testing.assert_allclose(rest.atoms.positions, whole.atoms.positions, atol=1e-6)
+    noisy = run_md(last, settings(steps=30, thermostat="langevin"), tmp_path / "noisy")
+    assert not noisy.atoms.constraints
+
+
+def test_fixed_atoms_stay_fixed_and_are_counted(fluid, tmp_path):
+    fluid.set_constraint(FixAtoms([0, 1]))
+    result = run_md(fluid, settings(), tmp_path)
+    np.testing.assert_array_equal(result.atoms.positions[:2], fluid.positions[:2])
+    kinetic, temperature = result.thermo["kinetic_eV"], result.thermo["temperature_K"]
+    np.testing.assert_allclose(temperature, 2 * kinetic / (90 * units.kB))
+    assert len(ase.io.read(tmp_path / "trajectory.extxyz").constraints) == 1
+
+
+def test_an_interrupted_run_leaves_readable_files(fluid, tmp_path):
+    def stop(step, temperature):
+        if step == 27:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_md(fluid, settings(), tmp_path, progress=stop)
+    frames = ase.io.read(tmp_path / "trajectory.extxyz", index=":")
+    assert [f.info["step"] for f in frames] == [0, 10, 20]
+    table = np.genfromtxt(tmp_path / "thermo.csv", delimiter=",", names=True)
+    assert table["step"][-1] == 25
+
+
+def test_unstable_dynamics_stops(fluid, tmp_path):
+    with pytest.raises(
+        UnstableDynamicsError, match=r"unstable at step \d+ .*timestep below 400 fs"
+    ):
+        run_md(fluid, settings(timestep=400.0, steps=1000, interval=1), tmp_path)
+    frames = ase.io.read(tmp_path / "trajectory.extxyz", index=":")
+    assert len(frames) < 1000
+    assert all(np.isfinite(f.positions).all() for f in frames)
+
+
+def test_energies_that_are_not_finite_stop(fluid, tmp_path):
+    class Broken(SoftSpheres):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            if np.abs(args[0].positions - fluid.positions).max() > 0.05:
+                self.results["forces"][3] = np.nan
+
+    fluid.calc = Broken()
+    with pytest.raises(UnstableDynamicsError, match="energy or forces are not finite"):
+        run_md(fluid, settings(steps=1000), tmp_path)
+
+
+def test_colliding_atoms_of_our_calculator_are_unstable_dynamics(tmp_path):
+    from pointedge.calculators import PETCalculator
+
+    from .conftest import small_potential
+
+    atoms = molecule("H2O", vacuum=3.0, pbc=True)
+    atoms.calc = PETCalculator(small_potential())
+    direction = atoms.positions[0] - atoms.positions[1]
+    speed = np.linalg.norm(direction) / (1.0 * units.fs)
+    atoms.set_velocities([[0, 0, 0], speed * direction / np.linalg.norm(direction), [0, 0, 0]])
+    with pytest.raises(UnstableDynamicsError, match=r"at step \d"):
+        run_md(atoms, settings(timestep=1.0, ensemble="nve"), tmp_path)
+
+
+def test_a_folder_is_never_overwritten_silently(fluid, tmp_path):
+    run_md(fluid, settings(steps=10), tmp_path)
+    before = (tmp_path / "thermo.csv").read_text()
+    with pytest.raises(ValueError, match="is not empty"):
+        run_md(fluid, settings(), tmp_path)
+    assert (tmp_path / "thermo.csv").read_text() == before
+    run_md(fluid, settings(), tmp_path, overwrite=True)
+    assert len((tmp_path / "thermo.csv").read_text().splitlines()) == 10
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        run_md(fluid, settings(), tmp_path / "file")
+
+
+def test_an_unsuitable_structure_is_refused_before_anything_is_written(fluid, tmp_path):
+    folder = tmp_path / "run"
+    water = molecule("H2O")
+    water.calc = SoftSpheres()
+    with pytest.raises(ValueError, match="needs a cell with a volume"):
+        run_md(water, settings(ensemble="npt"), folder)
+    with pytest.raises(ValueError, match="at least 2 atoms"):
+        run_md(Atoms("Ar"), settings(), folder)
+    fluid.set_constraint(FixAtoms(range(32)))
+    with pytest.raises(ValueError, match="no atom free"):
+        run_md(fluid, settings(), folder)
+    fluid.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match="no constraints"):
+        run_md(fluid, settings(ensemble="npt"), folder)
+    fluid.calc = None
+    with pytest.raises(ValueError, match="no calculator"):
+        run_md(fluid, settings(), folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ensemble": "NVT"}, "unknown ensemble"),
+        ({"thermostat": "nose"}, "unknown thermostat"),
+        ({"temperature": 0.0}, "temperature is 0.0 K"),
+        ({"timestep": -1.0}, "timestep is -1.0 fs"),
+        ({"timestep": np.nan}, "timestep is nan fs"),
+        ({"pressure": np.inf}, "pressure is inf bar"),
+        ({"steps": 0}, "steps is 0"),
+        ({"interval": 0}, "interval is 0"),
+    ],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        MDSettings(**change)
+
+
+def test_pressure_of_an_ideal_gas_is_its_kinetic_part(fluid):
+    fluid.set_cell(fluid.cell * 10, scale_atoms=True)
+    rng = np.random.default_rng(0)
+    fluid.set_momenta(rng.normal(size=(32, 3)))
+    temperature = fluid.get_temperature()
+    expected = 32 * units.kB * temperature / fluid.get_volume()
+    assert pressure(fluid) == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(pressure(molecule("H2O")))
+
+
+def test_every_ensemble_has_its_dynamics(fluid):
+    rng = np.random.default_rng(0)
+    fluid.set_momenta(rng.normal(size=(32, 3)))
+    names = {
+        type(make_dynamics(fluid, settings(**change), rng)).__name__
+        for change in ({}, {"ensemble": "nve"}, {"ensemble": "npt"}, {"thermostat": "langevin"})
+    }
+    assert names == {"VelocityVerlet", "Bussi", "Langevin", "LangevinBAOAB"}
+
+
+def water_box():
+    """27 water molecules far from equilibrium, for pictures."""
+    single = molecule("H2O")
+    single.set_cell([3.5] * 3)
+    single.pbc = True
+    return single.repeat(3)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_picture(tmp_path, periodic, ensemble):
+    atoms = water_box()
+    atoms.pbc = periodic
+    atoms.calc = Springs(atoms.positions)
+    result = run_md(atoms, settings(ensemble=ensemble, timestep=0.5), tmp_path)
+    rdfs = result.rdfs() if periodic else []
+    assert [r.pair for r in rdfs] == ([("O", "O"), ("O", "H")] if periodic else [])
+    md_figure(result, rdfs).savefig(tmp_path / "md.png", dpi=100)
+    image = imread(tmp_path / "md.png")
+    assert image.shape[:2] == ((660, 900) if periodic else (350, 900))
+    assert image[..., :3].min() < 0.5 < image[..., :3].max()
+
+
+@pytest.fixture
+def command():
+    app = typer.Typer()
+    app.command()(md)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture
+def structure(fluid, tmp_path):
+    fluid.calc = None
+    ase.io.write(tmp_path / "fluid.xyz", fluid)
+    return tmp_path / "fluid.xyz"
+
+
+OPTIONS = ("--model", f"{__name__}:SoftSpheres", "--timestep", 2, "--steps", 60, "--interval", 5)
+
+
+def test_command(command, structure, tmp_path):
+    outcome = command(structure, *OPTIONS, "--output", tmp_path / "run")
+    assert outcome.exit_code == 0, outcome.output
+    for text in (
+        "temperature, second half",
+        "drift of conserved quantity",
+        "meV/atom/ps",
+        "ns/day",
+    ):
+        assert text in outcome.stdout
+    assert "drawn" in outcome.stdout
+    files = {"md.png", "settings.json", "thermo.csv", "trajectory.extxyz"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == files
+    assert not outcome.stderr
+    last = tmp_path / "run" / "trajectory.extxyz"
+    more = command(last, *OPTIONS, "--ensemble", "npt", "--output", tmp_path / "more")
+    assert more.exit_code == 0, more.output
+    assert "from the structure" in more.stdout
+    assert "Å³/atom" in more.stdout
+
+
+def test_command_refuses(command, structure, tmp_path):
+    (tmp_path / "bad.xyz").write_text("nonsense\n")
+    for arguments, message in (
+        ((structure, "--output", tmp_path), "is not empty"),
+        ((tmp_path / "none.xyz", "--output", tmp_path / "new"), "there is no structure file"),
+        ((tmp_path / "bad.xyz", "--output", tmp_path / "new"), "holds no structure"),
+        ((structure, "--steps", 0), "steps is 0"),
+    ):
+        outcome = command(*arguments[:1], *OPTIONS, *arguments[1:])
+        assert isinstance(outcome.exception, ValueError)
+        assert message in str(outcome.exception)
+
+
+def test_command_stops_on_sigterm(command, structure, tmp_path):
+    previous = signal.getsignal(signal.SIGTERM)
+    model = f"{__name__}:Crasher"
+    outcome = command(structure, *OPTIONS, "--model", model, "--output", tmp_path / "run")
+    assert outcome.exit_code == 128 + signal.SIGTERM
+    assert "go on with: pointedge md" in outcome.stderr
+    assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")) >= 4
+    assert signal.getsignal(signal.SIGTERM) is previous
+
+
+def test_packaged_box_is_liquid_water_at_rest():
+    from pointedge.calculators.cli.md import read_structure
+
+    box = read_structure(None)
+    assert str(box.symbols.formula.reduce()[0]) in ("OH2", "H2O")
+    assert len(box) == 192
+    assert all(box.pbc)
+    density = box.get_masses().sum() / units.kg / (box.get_volume() * 1e-27)
+    assert density == pytest.approx(0.999, abs=0.003)  # kg/L
+    assert np.abs(box.get_momenta().sum(axis=0)).max() < 1e-5
+    assert 200 < box.get_temperature() < 400
+    distances = box.get_all_distances(mic=True)
+    oxygen = box.numbers == 8
+    assert distances[np.ix_(oxygen, oxygen)][~np.eye(64, dtype=bool)].min() > 2.2
+    bonded = (distances[np.ix_(oxygen, ~oxygen)] < 1.3).sum(axis=1)
+    assert (bonded == 2).all()

@@ -1,0 +1,134 @@
+"""Adaptive cutoffs against a bisection in plain python."""
+
+import math
+
+import pytest
+import torch
+
+from pointedge.potentials.graph import Graph
+from pointedge.potentials.pet import PETConfig
+from pointedge.potentials.pet.adaptive import adaptive_cutoffs
+
+from .. import structures
+
+LARGEST = 4.0
+
+
+def config(target=8.0, method="solver", width=1.0):
+    return PETConfig(
+        species=structures.SPECIES,
+        cutoff=LARGEST,
+        num_neighbors_adaptive=target,
+        adaptive_cutoff_method=method,
+        cutoff_width_adaptive=width,
+        d_pet=8,
+    )
+
+
+def environments():
+    """Graph and distances of all structures, and of an atom alone."""
+    frames = [*structures.patterns().values(), *structures.awkward().values()]
+    graph = Graph.from_atoms([*frames, structures.isolated_atom()], LARGEST)
+    return graph, graph.edge_vectors().norm(dim=1)
+
+
+def plain_bump(r, cutoff, width):
+    s = (r - (cutoff - width)) / width
+    if s <= 0:
+        return 1.0
+    return 0.0 if s >= 1 else 0.5 * (1 + math.tanh(1 / math.tan(math.pi * s)))
+
+
+def plain_root(distances, target, width):
+    """Sixty bisections of the count of neighbours plus K (r/R)³ equal to K."""
+    low, high = 0.0, LARGEST
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        count = sum(plain_bump(d, middle, width) for d in distances)
+        if count + target * (middle / LARGEST) ** 3 < target:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@pytest.mark.parametrize(("target", "width"), [(8.0, 1.0), (2.0, 0.5), (30.0, 2.0)])
+def test_solver_against_bisection(target, width):
+    graph, distances = environments()
+    radii = adaptive_cutoffs(config(target, width=width), graph.centers, distances, graph.num_atoms)
+    expected = [
+        max(plain_root(distances[graph.centers == i].tolist(), target, width), LARGEST / 16)
+        for i in range(graph.num_atoms)
+    ]
+    torch.testing.assert_close(radii, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-11)
+    assert radii.min() < 0.9 * LARGEST
+
+
+@pytest.mark.parametrize("method", ["solver", "grid"])
+def test_gradient_is_the_finite_difference(method):
+    graph, distances = environments()
+
+    def radii(d):
+        return adaptive_cutoffs(config(method=method), graph.centers, d, graph.num_atoms)
+
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(graph.num_atoms, dtype=torch.float64, generator=generator)
+    direction = torch.randn(len(distances), dtype=torch.float64, generator=generator)
+    leaf = distances.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((radii(leaf) * weights).sum(), leaf)
+    exact = (gradient * direction).sum()
+    errors = []
+    for step in (1e-4, 3e-5, 3e-4):
+        value = {
+            k: (radii(distances + k * step * direction) * weights).sum() for k in (-2, -1, 1, 2)
+        }
+        numeric = (value[-2] - 8 * value[-1] + 8 * value[1] - value[2]) / (12 * step)
+        errors.append(float((numeric - exact).abs() / exact.abs()))
+    assert min(errors) <= 1e-7, errors
+
+
+@pytest.mark.parametrize("method", ["solver", "grid"])
+def test_radii_of_atoms_do_not_depend_on_the_batch(method):
+    graph, distances = environments()
+    together = adaptive_cutoffs(config(method=method), graph.centers, distances, graph.num_atoms)
+    for i in range(graph.num_atoms):
+        mine = distances[graph.centers == i]
+        alone = adaptive_cutoffs(config(method=method), torch.zeros_like(mine).long(), mine, 1)
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-12)
+
+
+def test_no_neighbours_means_the_largest_radius():
+    none = torch.zeros(0, dtype=torch.int64)
+    for dtype in (torch.float32, torch.float64):
+        radii = adaptive_cutoffs(config(), none, torch.zeros(0, dtype=dtype), 3)
+        assert radii.dtype == dtype
+        torch.testing.assert_close(radii, torch.full((3,), LARGEST, dtype=dtype))
+    graph, distances = environments()
+    assert adaptive_cutoffs(config(), graph.centers, distances, graph.num_atoms)[-1] == LARGEST
+
+
+def test_grid_stays_below_the_largest_radius():
+    none = torch.zeros(0, dtype=torch.int64)
+    radii = adaptive_cutoffs(config(method="grid"), none, torch.zeros(0, dtype=torch.float64), 2)
+    assert torch.isfinite(radii).all()
+    assert ((radii > 0.8 * LARGEST) & (radii <= LARGEST)).all()
+
+
+def test_more_neighbours_shrink_the_radius():
+    radii = []
+    for count in (1, 4, 16, 64, 1000):
+        distances = torch.linspace(1, 3.9, count, dtype=torch.float64)
+        centers = torch.zeros(count, dtype=torch.int64)
+        radii.append(float(adaptive_cutoffs(config(), centers, distances, 1)))
+    assert radii == sorted(radii, reverse=True)
+    assert LARGEST / 16 <= radii[-1] < radii[0] <= LARGEST
+
+
+def test_float32_is_close_to_float64():
+    graph, distances = environments()
+    double = adaptive_cutoffs(config(), graph.centers, distances, graph.num_atoms)
+    single = adaptive_cutoffs(config(), graph.centers, distances.float(), graph.num_atoms)
+    assert single.dtype == torch.float32
+    # The root answers to a neighbour's rounding by at most about that rounding.
+    eps = torch.finfo(torch.float32).eps
+    assert (single.double() - double).abs().max() <= 30 * LARGEST * eps

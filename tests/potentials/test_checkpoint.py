@@ -1,0 +1,245 @@
+"""Checkpoints: exact round trips, and one clear error for everything that is not one."""
+
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pointedge.potentials import checkpoint
+from pointedge.potentials.checkpoint import CheckpointError, architecture, describe, load, save
+from pointedge.potentials.graph import Graph
+from pointedge.potentials.pet import PET
+from pointedge.potentials.potential import Potential
+
+from .. import structures
+
+INFORMATION = {"name": "test", "errors": {"forces": 1.5}, "data": {"sha256": "ab" * 32}}
+SETTINGS = {"species": (1, 6, 8, 14), "cutoff": 3.5, "d_pet": 8, "d_node": 12, "num_heads": 2}
+SMALL = {"d_head": 8, "d_feedforward": 8, "num_attention_layers": 1, "num_gnn_layers": 1}
+
+
+@pytest.fixture
+def potential():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = PET.from_config({**SETTINGS, **SMALL})
+    baseline = {1: -13.6, 6: -1029.123456789, 8: -2042.1, 14: -7875.0}
+    return Potential(network, baseline, scale=0.37, repulsion=True, information=INFORMATION)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def rewrite(path, tensors=None, metadata=None):
+    """Write the file anew with changed tensors or description."""
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()[checkpoint.METADATA_KEY])
+    tensors = load_file(path) if tensors is None else tensors
+    description.update(metadata or {})
+    save_file(tensors, path, metadata={checkpoint.METADATA_KEY: json.dumps(description)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_round_trip_is_exact(potential, path, dtype):
+    potential.with_dtype(dtype)
+    save(potential, path)
+    again = load(path)
+    assert again.dtype == dtype
+    assert not again.training
+    before, after = potential.state_dict(), again.state_dict()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert after[name].dtype == tensor.dtype, name
+        assert torch.equal(after[name], tensor), name
+    assert again.network.config == potential.network.config
+    assert again.zbl is not None
+    assert again.information == INFORMATION
+    assert again.species == potential.species
+    graph = Graph.from_atoms(list(structures.patterns().values()), potential.cutoff)
+    first, second = potential(graph, virial=True), again(graph, virial=True)
+    for part in ("energies", "baseline", "forces", "strain_gradient"):
+        assert torch.equal(getattr(first, part), getattr(second, part)), part
+
+
+def test_round_trip_without_repulsion(path):
+    potential = Potential(PET.from_config({**SETTINGS, **SMALL}))
+    save(potential, path)
+    assert load(path).zbl is None
+    assert load(path).information == {}
+
+
+def test_metadata_say_what_the_file_is(potential, path):
+    save(potential, path)
+    description = describe(path)
+    assert description["format_version"] == 1
+    assert description["architecture"] == "pet"
+    assert description["species"] == [1, 6, 8, 14]
+    assert description["units"] == {"length": "Å", "energy": "eV"}
+    assert description["repulsion"] is True
+    assert description["information"] == INFORMATION
+    assert description["code_version"]
+    # The configuration is complete: no default of a later version can change the model.
+    assert description["config"].keys() == potential.network.to_config().keys()
+    assert description["config"]["attention_temperature"] == 1.0
+
+
+def test_baseline_is_stored_in_full_precision(potential, path):
+    potential.with_dtype(torch.float32)
+    save(potential, path)
+    assert load(path).baseline[6].item() == -1029.123456789
+    assert load(path).scale.item() == 0.37
+
+
+def test_no_pickle_anywhere(potential, path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a checkpoint was pickled")
+
+    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(torch, "save", refuse)
+    save(potential, path)
+    load(path)
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])  # safetensors: a length, a JSON header, then data
+    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+    assert 8 + length + max(ends) == len(raw)
+
+
+def test_unknown_format_version(potential, path):
+    save(potential, path)
+    rewrite(path, metadata={"format_version": 2})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has checkpoint format 2.*update"):
+        load(path)
+
+
+def test_unknown_architecture(potential, path):
+    save(potential, path)
+    rewrite(path, metadata={"architecture": "pett"})
+    with pytest.raises(ValueError, match=r"unknown architecture 'pett'; did you mean 'pet'"):
+        load(path)
+    with pytest.raises(ValueError, match="known: "):
+        architecture("qwertz")
+
+
+def test_unknown_setting(potential, path):
+    save(potential, path)
+    rewrite(path, metadata={"config": {**describe(path)["config"], "d_pett": 3}})
+    with pytest.raises(ValueError, match="'d_pett'; did you mean 'd_pet'"):
+        load(path)
+
+
+@pytest.mark.parametrize("missing", ["format_version", "architecture", "config", "repulsion"])
+def test_incomplete_description(potential, path, missing):
+    save(potential, path)
+    tensors = load_file(path)
+    description = describe(path)
+    del description[missing]
+    save_file(tensors, path, metadata={checkpoint.METADATA_KEY: json.dumps(description)})
+    with pytest.raises(CheckpointError, match=missing.replace("_version", "")):
+        load(path)
+
+
+def test_missing_tensor(potential, path):
+    save(potential, path)
+    tensors = load_file(path)
+    del tensors["network.edge_embedder.weight"]
+    rewrite(path, tensors)
+    with pytest.raises(CheckpointError, match=r"lacks 1 tensor.*network\.edge_embedder\.weight"):
+        load(path)
+
+
+def test_surplus_tensor(potential, path):
+    save(potential, path)
+    rewrite(path, {**load_file(path), "network.extra": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match=r"unknown 1 tensor.*network\.extra"):
+        load(path)
+
+
+def test_wrong_shape(potential, path):
+    save(potential, path)
+    tensors = load_file(path)
+    tensors["network.edge_embedder.weight"] = torch.zeros(5, 8)
+    rewrite(path, tensors)
+    with pytest.raises(CheckpointError, match=r"edge_embedder\.weight has shape \(5, 8\).*\(4, 8\)"):
+        load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.999])
+def test_truncated_file(potential, path, keep):
+    save(potential, path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(keep * len(raw)) if isinstance(keep, float) else keep])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load(path)
+
+
+def test_a_file_of_something_else(path):
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}) * 100)
+    with pytest.raises(CheckpointError, match="cannot be read as a safetensors file"):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_somebody_elses_safetensors(path, metadata):
+    save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="not a checkpoint of pointedge"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "3"])
+def test_a_broken_description(path, text):
+    save_file({"weight": torch.zeros(3)}, path, metadata={checkpoint.METADATA_KEY: text})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint file .*absent\.safetensors"):
+        load(tmp_path / "absent.safetensors")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path)
+
+
+def test_a_failed_save_leaves_the_old_file_whole(potential, path, monkeypatch):
+    save(potential, path)
+    before = path.read_bytes()
+    original = checkpoint.save_file
+
+    def interrupted(tensors, target, **options):
+        original(dict(list(tensors.items())[:3]), target, **options)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    with pytest.raises(OSError, match="no space"):
+        save(potential, path)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    save(potential, path)
+    load(path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_only_registered_architectures_are_saved(path):
+    class Other(PET):
+        pass
+
+    potential = Potential(Other.from_config({**SETTINGS, **SMALL}))
+    with pytest.raises(ValueError, match="Other is not a registered architecture"):
+        save(potential, path)
+    assert not path.exists()
+
+
+def test_saving_does_not_change_the_potential(potential, path):
+    before = {k: v.clone() for k, v in potential.state_dict().items()}
+    potential.train()
+    save(potential, path)
+    assert potential.training
+    assert all(torch.equal(potential.state_dict()[k], v) for k, v in before.items())

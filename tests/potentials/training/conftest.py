@@ -1,0 +1,49 @@
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+
+from pointedge.potentials.training.config import TrainingConfig
+
+
+def labelled_molecule(rng: np.random.Generator, split: str):
+    """A rattled molecule of H, C, N, O with EMT labels, turned at random."""
+    atoms = molecule(rng.choice(["H2O", "NH3", "CH4"]))
+    atoms.rattle(0.1, rng=rng)
+    atoms.calc = EMT()
+    atoms.info["REF_energy"] = atoms.get_potential_energy()
+    atoms.arrays["REF_forces"] = atoms.get_forces()
+    atoms.info["split"] = split
+    atoms.calc = None
+    return atoms
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A small run in a folder with its data, as a dictionary to be changed by the test."""
+    rng = np.random.default_rng(0)
+    frames = [labelled_molecule(rng, "a" if k < 24 else "b") for k in range(32)]
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    model = {
+        "cutoff": 3.0,
+        "d_pet": 8,
+        "d_node": 12,
+        "d_head": 8,
+        "d_feedforward": 8,
+        "num_heads": 2,
+        "num_attention_layers": 1,
+    }
+    return {
+        "model": model,
+        "data": {
+            "train": {"files": ["frames.xyz"], "where": {"split": ["a"]}},
+            "validation": {"files": ["frames.xyz"], "where": {"split": ["b"]}},
+        },
+        "optimization": {"batch_size": 4, "max_epochs": 4, "learning_rate": 3e-3, "ema_decay": 0.9},
+    }
+
+
+@pytest.fixture
+def resolved(config):
+    return TrainingConfig.from_dict(config)

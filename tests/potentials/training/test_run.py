@@ -1,0 +1,104 @@
+"""Training runs: they learn, resume to the same bits, and leave what they promise."""
+
+import csv
+
+import pytest
+import torch
+import yaml
+
+from pointedge.potentials import checkpoint
+from pointedge.potentials.training.config import TrainingConfig
+from pointedge.potentials.training.run import train
+
+
+class InterruptionError(Exception):
+    pass
+
+
+def errors(lines):
+    return [
+        float(line.split("forces ")[1].split(" ")[0])
+        for line in lines
+        if "forces " in line and "RMSE" in line
+    ]
+
+
+def test_training_lowers_the_force_error_and_keeps_the_best(config, tmp_path):
+    config["optimization"]["max_epochs"] = 40
+    lines = []
+    best = train(
+        TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path, report=lines.append
+    )
+    found = errors(lines)
+    assert found[-1] < 0.6 * found[0]
+    assert best.information["validation_rmse"]["forces"] == pytest.approx(min(found), rel=0.1)
+    assert best.dtype == torch.float32
+    assert len(best.information["training_data_sha256"]) == 64
+    description = checkpoint.describe(tmp_path / "run" / "best.safetensors")
+    assert description["species"] == [1, 6, 7, 8]
+    assert description["information"]["training"]["model"] == config["model"]
+    resolved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert resolved["optimization"]["gradient_clip"] == 1.0, "defaults are written out"
+    with (tmp_path / "run" / "log" / "metrics.csv").open() as file:
+        assert "validation_forces" in next(csv.reader(file))
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(resolved, tmp_path):
+    straight = []
+    train(resolved, tmp_path / "straight", folder=tmp_path, report=straight.append)
+
+    def interrupt(line):
+        if line.startswith("epoch 2"):
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        train(resolved, tmp_path / "resumed", folder=tmp_path, report=interrupt)
+    resumed = []
+    train(resolved, tmp_path / "resumed", folder=tmp_path, report=resumed.append)
+    assert any(line.startswith("resuming") for line in resumed)
+    assert errors(resumed) == errors(straight)[-len(errors(resumed)) :]
+    assert len(errors(resumed)) == 2
+    one, other = (
+        checkpoint.load(tmp_path / name / "best.safetensors").state_dict()
+        for name in ("straight", "resumed")
+    )
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_a_folder_with_another_run_is_refused(config, tmp_path):
+    train(
+        TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path, report=lambda _: None
+    )
+    config["optimization"]["learning_rate"] = 1e-4
+    with pytest.raises(ValueError, match="other settings"):
+        train(TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path)
+
+
+def test_the_time_limit_ends_the_schedule(config, tmp_path):
+    config["optimization"] |= {"max_epochs": 100000, "max_hours": 2 / 3600}
+    lines = []
+    train(TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path, report=lines.append)
+    assert 0 < len(errors(lines)) < 1000
+
+
+def test_a_label_that_no_frame_has_is_an_error(config, tmp_path):
+    config["loss"] = {"stress": 1.0}
+    with pytest.raises(ValueError, match="no training frame has 'REF_stress'"):
+        train(
+            TrainingConfig.from_dict(config),
+            tmp_path / "run",
+            folder=tmp_path,
+            report=lambda _: None,
+        )
+
+
+def test_frames_in_both_sets_are_an_error(config, tmp_path):
+    config["data"]["validation"]["where"] = {"split": ["a", "b"]}
+    with pytest.raises(ValueError, match="is training frame"):
+        train(
+            TrainingConfig.from_dict(config),
+            tmp_path / "run",
+            folder=tmp_path,
+            report=lambda _: None,
+        )
