@@ -60,7 +60,7 @@ class PotentialCalculator(Calculator):
         symmetrize: str | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         check_available(symmetrize, compile)
         target = read_device(device)
         potential = load_potential(model, architecture=self.architecture)

@@ -259,7 +259,7 @@ def _one_by_one(
 ) -> list[dict[str, Any]]:
     results = []
     for atoms in structures:
-        twin = atoms.copy()  # type: ignore[no-untyped-call]
+        twin = atoms.copy()
         twin.set_constraint()  # ASE would zero the forces of fixed atoms
         twin.calc = calculator
         if hasattr(calculator, "reset"):
@@ -276,7 +276,7 @@ def _one_by_one(
 
 def _turned(atoms: Atoms, matrix: Array) -> Any:
     """Copy of a structure with r → r R; magnetic moments turn as axial vectors."""
-    twin = atoms.copy()  # type: ignore[no-untyped-call]
+    twin = atoms.copy()
     twin.set_constraint()  # or ASE would keep fixed atoms in place
     twin.set_cell(np.asarray(atoms.cell) @ matrix)
     twin.set_positions(atoms.positions @ matrix)

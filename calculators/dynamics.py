@@ -95,6 +95,11 @@ def check_structure(atoms: Atoms, settings: MDSettings) -> None:
             "the npt ensemble needs a cell with a volume, periodic along all three axes; the "
             f"structure has pbc {atoms.pbc.tolist()} and rank {atoms.cell.rank}: use nvt or nve."
         )
+    if "stress" not in getattr(atoms.calc, "implemented_properties", ("stress",)):
+        raise ValueError(
+            f"the npt ensemble needs a stress, which {type(atoms.calc).__name__} does not give: "
+            "use nvt or nve."
+        )
     if atoms.constraints:
         raise ValueError("the npt ensemble knows no constraints; remove them, or use nvt.")
 

@@ -38,6 +38,8 @@ def md_figure(result: MDResult, rdfs: Sequence[RDF]) -> Figure:
     _draw_temperature(panels["temperature"], result)
     _draw_energy(panels["energy"], result)
     formula = Formula(result.atoms.get_chemical_formula()).format("latex")
+    if is_water(result.atoms):
+        formula = f"{len(result.atoms) // 3} H$_2$O"
     settings = result.settings
     title = f"{formula}, {settings.ensemble.upper()}"
     if settings.ensemble != "nve":
@@ -82,9 +84,8 @@ def _mark_peak(axes: Axes, rdf: RDF) -> None:
     axes.annotate(
         f"{position:.2f} Å, {height:.2f}",
         (position, height),
-        xytext=(0, 6),
+        xytext=(14, 4),  # beside the falling flank, where even a noisy curve is low
         textcoords="offset points",
-        ha="center",
         fontsize=9,
     )
 
@@ -123,3 +124,4 @@ def _frame_time(axes: Axes, time: np.ndarray, ylabel: str) -> None:
     axes.set_xlabel("time (ps)")
     axes.set_ylabel(ylabel)
     axes.ticklabel_format(axis="y", useOffset=False)
+    axes.locator_params(axis="x", nbins=5)

@@ -83,7 +83,7 @@ def snapshot(atoms: Atoms, inputs: Sequence[str]) -> dict[str, np.ndarray]:
     state["cell"] = np.array(atoms.cell)
     for name in inputs:
         if name == "magmoms":
-            state[name] = atoms.get_initial_magnetic_moments()  # type: ignore[no-untyped-call]
+            state[name] = atoms.get_initial_magnetic_moments()
         else:
             state[name] = np.array(atoms.info.get(name, DEFAULT_INPUTS[name]))
     return state
@@ -141,7 +141,7 @@ def _span(unit_vectors: np.ndarray) -> float:
 
 def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> None:
     if name == "magmoms":
-        moments = atoms.get_initial_magnetic_moments()  # type: ignore[no-untyped-call]
+        moments = atoms.get_initial_magnetic_moments()
         _check_finite(moments, f"{where}: the initial magnetic moment of atom", "μ_B")
         return
     value = np.asarray(atoms.info.get(name, DEFAULT_INPUTS[name]))

@@ -208,7 +208,8 @@ def _integrate(
 
 def _hottest(atoms: Atoms, settings: MDSettings) -> float:
     """Temperature (K) above which a dynamics that starts from ``atoms`` has failed."""
-    return max(HOT_FACTOR * max(settings.temperature, atoms.get_temperature()), HOT_FLOOR)
+    temperature = float(atoms.get_temperature())
+    return max(HOT_FACTOR * max(settings.temperature, temperature), HOT_FLOOR)
 
 
 def _advice(settings: MDSettings) -> str:

@@ -187,7 +187,7 @@ def _attribute(module: Any, attribute: str, model: str) -> Callable[..., Any]:
             f"{model} is a {type(function).__name__}; it has to be a callable that returns an ASE "
             "calculator."
         )
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _takes(function: Callable[..., Any], option: str) -> bool:

@@ -125,8 +125,8 @@ def radial_distribution(
     middle = 0.5 * (edges[1:] + edges[:-1])
     total = len(frames)
     return [
-        RDF(tuple(pair), middle, g[k] / total, neighbors[k] / total, total)
-        for k, pair in enumerate(pairs)
+        RDF((a, b), middle, g[k] / total, neighbors[k] / total, total)
+        for k, (a, b) in enumerate(pairs)
     ]
 
 

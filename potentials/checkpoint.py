@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 # Architecture name -> module (relative to this package) and class. Adding one costs a line here.
 ARCHITECTURES = {"pet": (".pet", "PET")}
 METADATA_KEY = "pointedge"
+REQUIRED = ("architecture", "config", "repulsion", "information")  # what load() reads
 
 
 class CheckpointError(ValueError):
@@ -62,13 +63,19 @@ def describe(path: str | Path) -> dict[str, Any]:
         raw = (file.metadata() or {}).get(METADATA_KEY)
     if raw is None:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of pointedge.")
-    description: dict[str, Any] = json.loads(raw)
+    try:
+        description: dict[str, Any] = dict(json.loads(raw))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} has no readable description ({error}).") from None
     found = description.get("format_version")
     if found != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has checkpoint format {found}, and this version of pointedge reads "
             f"{FORMAT_VERSION}; update pointedge."
         )
+    missing = [key for key in REQUIRED if key not in description]
+    if missing:
+        raise CheckpointError(f"{path}: its description lacks {', '.join(missing)}.")
     return description
 
 
@@ -81,7 +88,10 @@ def load(path: str | Path) -> Potential:
             configuration (missing, surplus or misshapen ones are named).
     """
     description = describe(path)
-    network = architecture(description["architecture"]).from_config(description["config"])
+    try:
+        network = architecture(description["architecture"]).from_config(description["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     potential = Potential(
         network, repulsion=description["repulsion"], information=description["information"]
     )

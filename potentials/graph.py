@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .neighbors import Backend, neighbor_list
+from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -194,16 +195,23 @@ def read_inputs(
             moments = [np.asarray(a.get_initial_magnetic_moments()) for a in structures]
             vectors = [m if m.ndim == 2 else np.pad(m[:, None], ((0, 0), (2, 0))) for m in moments]
             tensors[name] = _tensor(np.concatenate(vectors), device).to(dtype)
-        else:
+        elif name in DEFAULT_INPUTS:
             values = [_whole_number(a, name) for a in structures]
             tensors[name] = torch.tensor(values, dtype=torch.int64, device=device)
+        else:
+            known = (*DEFAULT_INPUTS, "magmoms")
+            raise ValueError(f"unknown input {name!r}; {did_you_mean(name, known)}")
     return tensors
 
 
 def _whole_number(atoms: Atoms, name: str) -> int:
     value: Any = atoms.info.get(name, DEFAULT_INPUTS[name])
-    if float(value) != int(value):
-        raise ValueError(f"atoms.info[{name!r}] must be a whole number, not {value}.")
+    try:
+        whole = int(value) == float(value)
+    except (TypeError, ValueError, OverflowError):  # text, None, NaN or infinite
+        whole = False
+    if not whole:
+        raise ValueError(f"atoms.info[{name!r}] must be a whole number, not {value!r}.")
     return int(value)
 
 

@@ -100,7 +100,7 @@ def dimer_gas(num_atoms: int) -> Atoms:
     """Dimers on a cubic grid, 12 Å apart: as many edges as atoms, whatever their number."""
     side = int(np.ceil((num_atoms / 2) ** (1 / 3)))
     sites = 12.0 * np.array(list(itertools.product(range(side), repeat=3)))[: num_atoms // 2]
-    positions = np.stack([sites, sites + [0.7, 0.6, 0.5]], axis=1).reshape(-1, 3)
+    positions = np.stack([sites, sites + np.array([0.7, 0.6, 0.5])], axis=1).reshape(-1, 3)
     return Atoms(numbers=[8, 1] * (num_atoms // 2), positions=positions)
 
 

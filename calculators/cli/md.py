@@ -30,9 +30,10 @@ def md(
     ] = None,
     model: ModelOption = "pet-water",
     ensemble: Annotated[
-        Literal["nve", "nvt", "npt"], typer.Option(help="what is kept constant")
+        Literal["nve", "nvt", "npt"],
+        typer.Option(help="constant energy; constant temperature; and pressure"),
     ] = "nvt",
-    temperature: Annotated[float, typer.Option(help="K")] = 300.0,
+    temperature: Annotated[float, typer.Option(help="K; in nve of drawn velocities only")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
     steps: Annotated[int, typer.Option(help="number of time steps")] = 2000,
     output: Annotated[Path, typer.Option(help="new folder for all files")] = Path("water-md"),
@@ -54,10 +55,11 @@ def md(
     dtype: Dtype = None,
     symmetrize: Symmetrize = None,
 ) -> None:
-    """Run molecular dynamics and say what came out of it.
+    """Run molecular dynamics: a trajectory, a log, a picture, and a table of what came out.
 
-    A structure with velocities keeps them, so that a run goes on from the last frame of its
-    trajectory: pointedge md water-md/trajectory.extxyz --output water-md-2
+    A structure with velocities keeps them, so a run goes on from the end of its trajectory:
+
+    pointedge md water-md/trajectory.extxyz --output water-md-2
     """
     from ..dynamics import MDSettings
     from ..md import run_md
@@ -186,11 +188,8 @@ def _stoppable(output: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
-        print(
-            f"pointedge: stopped; go on with: pointedge md {output / 'trajectory.extxyz'} "
-            "--output NEW",
-            file=sys.stderr,
-        )
+        trajectory = output / "trajectory.extxyz"
+        print(f"pointedge: stopped; go on from the last frame of {trajectory}.", file=sys.stderr)
         raise SystemExit(128 + int(number)) from None
     finally:
         signal.signal(signal.SIGTERM, previous)

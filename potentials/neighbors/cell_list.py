@@ -30,7 +30,7 @@ def search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (centers, neighbors, shifts) as the package's contract says."""
     large = positions.device.type != "cpu"
-    block, chunk = (1 << 16, 1 << 24) if large else (1 << 10, 1 << 17)
+    block, chunk = (1 << 16, 1 << 22) if large else (1 << 10, 1 << 17)
     atoms = bin_atoms(positions, complete_cell(cell, pbc), pbc, cutoff, structure)
     runs = find_runs(atoms, cutoff, block)
 
@@ -76,12 +76,7 @@ def _examine(
         slot, image = _locate(runs, run, candidate - before.index_select(0, run))
         center = run.div(RUNS_PER_ATOM, rounding_mode="floor")
         vector = positions.index_select(0, slot) - atoms.wrapped.index_select(0, center)
-        for axis in range(3):
-            row = atoms.cell[:, axis]
-            if len(row) > 1:
-                row = row.index_select(0, atoms.structure.index_select(0, center))
-            vector.addcmul_(image[axis].to(row.dtype).unsqueeze(1), row)
-        distance = torch.linalg.vector_norm(vector, dim=1)
+        distance = torch.linalg.vector_norm(_add_images(vector, atoms, center, image), dim=1)
         # An atom is at exactly zero distance from itself; another atom in the same place counts.
         itself = (distance == 0.0) & (atoms.order.index_select(0, slot) == center)
         inside = (distance < cutoff) & ~itself
@@ -116,6 +111,18 @@ def _locate(runs: Runs, run: Tensor, index: Tensor) -> tuple[Tensor, tuple[Tenso
     first = copy - second * multiplicity
     image = runs.image.index_select(0, run)
     return slot, (image[:, 0] + first, image[:, 1] + second, third)
+
+
+def _add_images(
+    vector: Tensor, atoms: BinnedAtoms, center: Tensor, image: tuple[Tensor, ...]
+) -> Tensor:
+    """Add image @ cell to (n, 3) vectors in place, one lattice vector after the other."""
+    owner = atoms.structure.index_select(0, center) if len(atoms.cell) > 1 else None
+    for axis in range(3):
+        row = atoms.cell[:, axis]
+        row = row if owner is None else row.index_select(0, owner)
+        vector.addcmul_(image[axis].to(row.dtype).unsqueeze(1), row)
+    return vector
 
 
 def _read_edges(

@@ -29,6 +29,7 @@ class Data(_Strict):
 
     train: Frames
     validation: Frames
+    description: str = Field("", description="origin, method and licence, for the model card")
     energy_key: str = Field("REF_energy", description="eV")
     forces_key: str = Field("REF_forces", description="eV/Å")
     stress_key: str = Field("REF_stress", description="eV/Å³, ASE's sign; 3x3 or Voigt")

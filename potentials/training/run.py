@@ -69,6 +69,9 @@ def train(
         _require_labels(config, name, part)
     _normalize(potential, batches[0])
     potential.information["training_data_sha256"] = _data_hash(train_frames)
+    potential.information["trained_on"] = config.data.description or ", ".join(
+        config.data.train.files
+    )
     potential.information["training"] = config.model_dump()
 
     settings = config.optimization

@@ -2,9 +2,9 @@
 
     THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/steps.py [--json FILE]
 
-Prints a table: medians in one run, time per atom, and its ratio to the smallest system's. Peers that
-are installed are timed in the same run, random weights of the same shape, through their ASE
-calculators: metatrain's PET (metatrain, metatomic-ase) and MACE (mace-torch).
+Prints a table: medians in one run, time per atom, and its ratio to the smallest system's. Peers
+that are installed are timed in the same run, with random weights, through their ASE calculators:
+metatrain's PET (metatrain, metatomic-ase; the same shape as "default") and MACE (mace-torch).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 
 from pointedge.calculators import PETCalculator
-from pointedge.calculators.models import water_box
+from pointedge.calculators.cli.md import read_structure
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
@@ -53,7 +53,7 @@ def median_ms(function: Callable[[], object], repeats: int, device: str) -> floa
 
 def water(size: int) -> Atoms:
     """The packaged box, repeated to ``size`` atoms (192 n³)."""
-    box = water_box()
+    box = read_structure(None)
     n = round((size / len(box)) ** (1 / 3))
     if n**3 * len(box) != size:
         raise SystemExit(f"--sizes must be {len(box)} n³, not {size}.")
@@ -121,9 +121,8 @@ def main() -> None:
             for size in arguments.sizes:
                 rows += measure(shape, dtype, size, arguments.repeats, arguments.device)
     base = {(r["model"], r["what"], r["dtype"]): r["us_per_atom"] for r in reversed(rows)}
-    print(
-        f"{'model':24}{'what':10}{'dtype':9}{'atoms':>7}{'ms':>10}{'µs/atom':>9}{'ratio':>7}{'peak GB':>9}"
-    )
+    print(f"{'model':24}{'what':10}{'dtype':9}{'atoms':>7}", end="")
+    print(f"{'ms':>10}{'µs/atom':>9}{'ratio':>7}{'peak GB':>9}")
     for r in rows:
         ratio = r["us_per_atom"] / base[r["model"], r["what"], r["dtype"]]
         print(

@@ -24,14 +24,23 @@ from pointedge.calculators.md import UnstableDynamicsError, run_md
 from pointedge.calculators.recorder import COLUMNS, pressure
 
 
-class SoftSpheres(Calculator):
+class Quick(Calculator):
+    """Compares positions and cell exactly; ASE's own comparison would take most of the time."""
+
+    def check_state(self, atoms, tol=1e-15):
+        last = self.atoms
+        same = last is not None and np.array_equal(last.positions, atoms.positions)
+        return [] if same and np.array_equal(last.cell, atoms.cell) else ["positions"]
+
+
+class SoftSpheres(Quick):
     """E = Σ_pairs A (1 - r/r_c)⁴, all pairs at once with nearest images: a soft, smooth fluid."""
 
-    implemented_properties = ("energy", "forces", "stress")
+    implemented_properties = ("energy", "free_energy", "forces", "stress")
     height, cutoff = 2.0, 5.0
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
+        self.atoms = atoms.copy()
         vectors = atoms.positions[None] - atoms.positions[:, None]
         if any(atoms.pbc):
             edges = atoms.cell.lengths()
@@ -41,13 +50,14 @@ class SoftSpheres(Calculator):
         slope = -4 * self.height / self.cutoff * overlap**3
         pulls = slope[:, :, None] * vectors / r[:, :, None]
         self.results["energy"] = 0.5 * self.height * (overlap**4).sum()
+        self.results["free_energy"] = self.results["energy"]
         self.results["forces"] = pulls.sum(axis=1)
         if any(atoms.pbc):
             virial = 0.5 * np.einsum("ijx,ijy->xy", pulls, vectors)
             self.results["stress"] = (virial / atoms.get_volume()).ravel()[[0, 4, 8, 5, 2, 1]]
 
 
-class Springs(Calculator):
+class Springs(Quick):
     """Independent harmonic oscillators: modes that exchange no energy."""
 
     implemented_properties = ("energy", "forces")
@@ -57,7 +67,7 @@ class Springs(Calculator):
         self.origin, self.constant = origin.copy(), constant
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
+        self.atoms = atoms.copy()
         moved = atoms.positions - self.origin
         self.results = {
             "energy": 0.5 * self.constant * (moved**2).sum(),
@@ -87,9 +97,8 @@ def fluid():
 
 
 def settings(**changes):
-    return MDSettings(
-        **{"timestep": 2.0, "steps": 40, "interval": 10, "log_interval": 5, **changes}
-    )
+    defaults = {"timestep": 2.0, "steps": 40, "interval": 10, "log_interval": 5}
+    return MDSettings(**{**defaults, **changes})
 
 
 def test_the_test_calculator_is_consistent(fluid):
@@ -97,7 +106,8 @@ def test_the_test_calculator_is_consistent(fluid):
 
     numerical = calculate_numerical_forces(fluid, eps=1e-4, iatoms=[0, 7])
     np.testing.assert_allclose(fluid.get_forces()[[0, 7]], numerical, atol=1e-8)
-    np.testing.assert_allclose(fluid.get_stress(), calculate_numerical_stress(fluid), atol=1e-8)
+    strained = calculate_numerical_stress(fluid)  # nearest images as above know no sheared cell
+    np.testing.assert_allclose(fluid.get_stress()[:3], strained[:3], atol=1e-8)
 
 
 def test_files_and_columns(fluid, tmp_path):
@@ -106,9 +116,8 @@ def test_files_and_columns(fluid, tmp_path):
     assert table.dtype.names == tuple(COLUMNS)
     assert table["step"].tolist() == [0, 5, 10, 15, 20, 25, 30, 35, 40, 43]
     np.testing.assert_allclose(table["time_ps"], 0.002 * table["step"])
-    np.testing.assert_allclose(
-        table["total_eV"], table["potential_eV"] + table["kinetic_eV"], atol=2e-6
-    )
+    sums = table["potential_eV"] + table["kinetic_eV"]
+    np.testing.assert_allclose(table["total_eV"], sums, atol=2e-6)
     np.testing.assert_allclose(table["volume_A3"], 10.6**3)
     assert np.isfinite(table["pressure_bar"]).all()
     assert np.isnan(table["wall_ms_per_step"][0])
@@ -171,14 +180,14 @@ def test_center_of_mass_stays(fluid, tmp_path, ensemble):
 
 
 def test_nve_conserves_energy(fluid, tmp_path):
-    result = run_md(fluid, settings(ensemble="nve", steps=1000, timestep=1.0), tmp_path)
+    result = run_md(fluid, settings(ensemble="nve", steps=600), tmp_path)
     slope, error = result.energy_drift()
     assert abs(slope) < max(4 * error, 0.02)
     assert np.ptp(result.thermo["conserved_eV"]) < 2e-3 * np.ptp(result.thermo["potential_eV"])
 
 
 def test_bussi_keeps_its_conserved_quantity(fluid, tmp_path):
-    result = run_md(fluid, settings(steps=1000, timestep=1.0), tmp_path)
+    result = run_md(fluid, settings(steps=600), tmp_path)
     assert np.ptp(result.thermo["total_eV"]) > 0.3
     assert np.ptp(result.thermo["conserved_eV"]) < 5e-3
     assert abs(result.energy_drift()[0]) < 0.05
@@ -186,20 +195,24 @@ def test_bussi_keeps_its_conserved_quantity(fluid, tmp_path):
 
 @pytest.mark.parametrize("thermostat", ["bussi", "langevin"])
 def test_nvt_temperature(fluid, tmp_path, thermostat):
-    run = settings(steps=4000, timestep=4.0, thermostat=thermostat, interval=1000)
+    run = settings(
+        steps=2500, timestep=4.0, thermostat=thermostat, thermostat_time=30.0, interval=1000
+    )
     result = run_md(fluid, run, tmp_path)
     mean, error = result.mean("temperature_K")
     assert error < 6
     assert abs(mean - 300) < 4 * error
     # A canonical kinetic energy of f degrees of freedom has variance f/2 (k_B T)².
-    spread = result.thermo["temperature_K"][200:].std()
+    spread = result.thermo["temperature_K"][100:].std()
     assert spread == pytest.approx(300 * np.sqrt(2 / 93), rel=0.15)
 
 
 def test_langevin_heats_modes_that_exchange_no_energy(fluid, tmp_path):
     fluid.positions = bulk("Ar", a=5.3, cubic=True).repeat(2).positions
     fluid.calc = Springs(fluid.positions)
-    run = settings(steps=4000, timestep=4.0, thermostat="langevin", interval=1000)
+    run = settings(
+        steps=2500, timestep=4.0, thermostat="langevin", thermostat_time=30.0, interval=1000
+    )
     result = run_md(fluid, run, tmp_path)
     mean, error = result.mean("potential_eV")
     assert abs(mean - 93 / 2 * units.kB * 300) < 4 * error
@@ -209,10 +222,11 @@ def test_langevin_heats_modes_that_exchange_no_energy(fluid, tmp_path):
 def test_npt_pressure_and_temperature(fluid, tmp_path):
     run = settings(
         ensemble="npt",
-        steps=5000,
+        steps=2500,
         timestep=4.0,
         pressure=8000.0,
-        barostat_time=500.0,
+        thermostat_time=30.0,
+        barostat_time=300.0,
         interval=1000,
     )
     result = run_md(fluid, run, tmp_path)
@@ -260,13 +274,15 @@ def test_an_interrupted_run_leaves_readable_files(fluid, tmp_path):
 
 
 def test_unstable_dynamics_stops(fluid, tmp_path):
-    with pytest.raises(
-        UnstableDynamicsError, match=r"unstable at step \d+ .*timestep below 400 fs"
-    ):
-        run_md(fluid, settings(timestep=400.0, steps=1000, interval=1), tmp_path)
-    frames = ase.io.read(tmp_path / "trajectory.extxyz", index=":")
-    assert len(frames) < 1000
+    fluid.calc = Springs(fluid.positions, constant=50.0)  # stable below 18 fs
+    with pytest.raises(UnstableDynamicsError, match=r"at step [1-9]\d* .* timestep below 20 fs"):
+        run_md(fluid, settings(timestep=20.0, steps=1000, interval=1), tmp_path / "run")
+    frames = ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")
+    assert 1 < len(frames) < 1000
     assert all(np.isfinite(f.positions).all() for f in frames)
+    with pytest.raises(UnstableDynamicsError, match=r"cannot start: an atom moves by \d\.\d\d Å"):
+        run_md(fluid, settings(timestep=400.0), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 def test_energies_that_are_not_finite_stop(fluid, tmp_path):
@@ -289,9 +305,9 @@ def test_colliding_atoms_of_our_calculator_are_unstable_dynamics(tmp_path):
     atoms = molecule("H2O", vacuum=3.0, pbc=True)
     atoms.calc = PETCalculator(small_potential())
     direction = atoms.positions[0] - atoms.positions[1]
-    speed = np.linalg.norm(direction) / (1.0 * units.fs)
+    speed = 0.45 / units.fs
     atoms.set_velocities([[0, 0, 0], speed * direction / np.linalg.norm(direction), [0, 0, 0]])
-    with pytest.raises(UnstableDynamicsError, match=r"at step \d"):
+    with pytest.raises(UnstableDynamicsError, match=r"at step 2 .* apart"):
         run_md(atoms, settings(timestep=1.0, ensemble="nve"), tmp_path)
 
 
@@ -314,8 +330,13 @@ def test_an_unsuitable_structure_is_refused_before_anything_is_written(fluid, tm
     water.calc = SoftSpheres()
     with pytest.raises(ValueError, match="needs a cell with a volume"):
         run_md(water, settings(ensemble="npt"), folder)
+    water.set_cell([9, 9, 9])
+    water.pbc = True
+    water.calc = Springs(water.positions)
+    with pytest.raises(ValueError, match="needs a stress, which Springs does not give"):
+        run_md(water, settings(ensemble="npt"), folder)
     with pytest.raises(ValueError, match="at least 2 atoms"):
-        run_md(Atoms("Ar"), settings(), folder)
+        run_md(Atoms("Ar", calculator=SoftSpheres()), settings(), folder)
     fluid.set_constraint(FixAtoms(range(32)))
     with pytest.raises(ValueError, match="no atom free"):
         run_md(fluid, settings(), folder)
@@ -413,13 +434,9 @@ OPTIONS = ("--model", f"{__name__}:SoftSpheres", "--timestep", 2, "--steps", 60,
 def test_command(command, structure, tmp_path):
     outcome = command(structure, *OPTIONS, "--output", tmp_path / "run")
     assert outcome.exit_code == 0, outcome.output
-    for text in (
-        "temperature, second half",
-        "drift of conserved quantity",
-        "meV/atom/ps",
-        "ns/day",
-    ):
-        assert text in outcome.stdout
+    assert "temperature, second half" in outcome.stdout
+    assert "drift of conserved quantity" in outcome.stdout
+    assert "meV/atom/ps" in outcome.stdout
     assert "drawn" in outcome.stdout
     files = {"md.png", "settings.json", "thermo.csv", "trajectory.extxyz"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == files
@@ -449,7 +466,7 @@ def test_command_stops_on_sigterm(command, structure, tmp_path):
     model = f"{__name__}:Crasher"
     outcome = command(structure, *OPTIONS, "--model", model, "--output", tmp_path / "run")
     assert outcome.exit_code == 128 + signal.SIGTERM
-    assert "go on with: pointedge md" in outcome.stderr
+    assert "go on from the last frame of" in outcome.stderr
     assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")) >= 4
     assert signal.getsignal(signal.SIGTERM) is previous
 

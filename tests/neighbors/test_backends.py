@@ -58,7 +58,7 @@ def test_random_batch(backend, structures):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(structures=st.lists(cases(largest=14), min_size=1, max_size=4))
-@settings(properties, max_examples=1500)
+@settings(properties, max_examples=500)
 def test_random_many(backend, structures):
     note(repr(structures))
     check(structures, min(case.cutoff for case in structures), backend)

@@ -1,14 +1,13 @@
 """Tests of a potential's physics, the same for every architecture.
 
-Inherit :class:`PotentialBattery` in a class named ``Test...`` and give it one fixture, ``potential``
-(float64, random weights, see :func:`lively`); the tests only read it.
+Inherit :class:`PotentialBattery` in a class named ``Test...`` and give it one fixture,
+``potential`` (float64, random weights, see :func:`lively`); the tests only read it.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -66,12 +65,14 @@ class PotentialBattery:
             the cutoff, where the architecture's own tests compare the jump with its formula.
         curvature: autograd's second derivative of the energy in positions is exact.
         width: of the taper inside the cutoff, Å.
+        inward: how far inside the cutoff a dimer's path starts, Å.
     """
 
     invariant = False
     smooth = True
     curvature = True
     width = 0.5
+    inward = 0.3
 
     @pytest.fixture
     def potential(self) -> Potential:
@@ -388,8 +389,12 @@ class PotentialBattery:
                 break
         numerics.report(f"energy along {what}", first.max(), DERIVATIVE)
         numerics.report(f"force along {what}", second.max(), DERIVATIVE)
-        assert first.max() <= DERIVATIVE, f"energy jumps or force is wrong at {middle[first.argmax()]}"
-        assert second.max() <= DERIVATIVE, f"force or its slope jumps at {middle[second.argmax() + 1]}"
+        assert first.max() <= DERIVATIVE, (
+            f"energy jumps or force is wrong at {middle[first.argmax()]}"
+        )
+        assert second.max() <= DERIVATIVE, (
+            f"force or its slope jumps at {middle[second.argmax() + 1]}"
+        )
         return offsets, energy, slope, curvature
 
     @pytest.mark.parametrize("pair", SPECIES_PAIRS, ids=str)
@@ -398,7 +403,7 @@ class PotentialBattery:
             return structures.dimers(pair, potential.cutoff + offsets)
 
         offsets, energy, slope, curvature = self.check_path(
-            potential, frames_at, (0.3, 0.2), f"dimer {pair}"
+            potential, frames_at, (self.inward, 0.2), f"dimer {pair}"
         )
         beyond = offsets > 1e-9
         assert not slope[beyond].any()
@@ -451,7 +456,9 @@ class PotentialBattery:
             "forces": (after.forces - rough.forces[order]).abs().max().item() / force,
             "batching": (alone - rough.forces).abs().max().item() / force,
         }
-        print(f"[float32] minus float64: {energy:.2e} eV, {force:.2e} eV/Å; errors / that: {errors}")
+        print(
+            f"[float32] minus float64: {energy:.2e} eV, {force:.2e} eV/Å; errors / that: {errors}"
+        )
         assert max(errors.values()) <= FLOAT32
 
     def test_network_type_leaves_baseline_and_scale_in_float64(self, potential, frames):

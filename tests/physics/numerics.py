@@ -106,7 +106,7 @@ def numeric_slope(values: np.ndarray, step: float) -> np.ndarray:
 def along(
     potential: Potential, frames: Sequence[Atoms], direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Energy, its slope and curvature when the last atom of each structure moves along a direction."""
+    """Energy, its slope and curvature when the last atom of each structure moves in a direction."""
     graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
     last = torch.tensor([len(atoms) for atoms in frames]).cumsum(0) - 1
     x = torch.zeros(len(frames), dtype=torch.float64, requires_grad=True)
@@ -164,7 +164,7 @@ def report(what: str, error: float, tolerance: float) -> None:
     print(f"[{what}] {error:.2e} of {tolerance:.0e}")
 
 
-# --- changes of description that leave the physics alone --------------------------------------------
+# --- changes of description that leave the physics alone ------------------------------------------
 
 
 def permuted(prediction: Prediction, order: np.ndarray) -> Prediction:

@@ -60,7 +60,9 @@ def test_solver_against_bisection(target, width):
         max(plain_root(distances[graph.centers == i].tolist(), target, width), LARGEST / 16)
         for i in range(graph.num_atoms)
     ]
-    torch.testing.assert_close(radii, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        radii, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-11
+    )
     assert radii.min() < 0.9 * LARGEST
 
 

@@ -116,7 +116,9 @@ def test_no_pickle_anywhere(potential, path, monkeypatch):
 def test_unknown_format_version(potential, path):
     save(potential, path)
     rewrite(path, metadata={"format_version": 2})
-    with pytest.raises(CheckpointError, match=r"model\.safetensors has checkpoint format 2.*update"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors has checkpoint format 2.*update"
+    ):
         load(path)
 
 
@@ -168,7 +170,9 @@ def test_wrong_shape(potential, path):
     tensors = load_file(path)
     tensors["network.edge_embedder.weight"] = torch.zeros(5, 8)
     rewrite(path, tensors)
-    with pytest.raises(CheckpointError, match=r"edge_embedder\.weight has shape \(5, 8\).*\(4, 8\)"):
+    with pytest.raises(
+        CheckpointError, match=r"edge_embedder\.weight has shape \(5, 8\).*\(4, 8\)"
+    ):
         load(path)
 
 

@@ -24,13 +24,12 @@ def graph_of(frames=FRAMES, cutoff=3.5):
 
 
 def build(graph, chunk_tokens):
-    return Layout.build(
-        graph.centers, graph.neighbors, graph.shifts, graph.num_atoms, chunk_tokens
-    )
+    return Layout.build(graph.centers, graph.neighbors, graph.shifts, graph.num_atoms, chunk_tokens)
 
 
 def naive_reverse(centers, neighbors, shifts):
-    edges = list(zip(centers.tolist(), neighbors.tolist(), map(tuple, shifts.tolist()), strict=True))
+    images = map(tuple, shifts.tolist())
+    edges = list(zip(centers.tolist(), neighbors.tolist(), images, strict=True))
     position = {edge: k for k, edge in enumerate(edges)}
     assert len(position) == len(edges)
     return [position[j, i, (-a, -b, -c)] for i, j, (a, b, c) in edges]
@@ -88,7 +87,8 @@ def test_padding_and_back(chunk_tokens):
         spoilt = torch.where(chunk.mask[..., None], padded, torch.nan)
         assert torch.equal(chunk.unpad(spoilt), mine)
         kinds.add(chunk.slots is None)
-    assert kinds == ({True, False} if chunk_tokens < 1000 and chunk_tokens > 2 else kinds)
+    if chunk_tokens in (7, 40):  # these make chunks with and without padding
+        assert kinds == {True, False}
 
 
 def test_reverse_is_the_edge_back():
@@ -140,7 +140,7 @@ def test_no_edges_at_all():
     assert layout.chunks[0].pad(torch.zeros(0, 3)).shape == (layout.chunks[0].mask.shape[0], 0, 3)
 
 
-# --- a result does not depend on the layout ---------------------------------------------------------
+# --- a result does not depend on the layout -------------------------------------------------------
 
 
 def weight_gradients(potential, graph):
@@ -160,7 +160,7 @@ def assert_equal_results(found, expected):
 
 @pytest.mark.parametrize("tokens", [1, 5, 60, 10**7])
 def test_results_do_not_depend_on_the_chunk_size(tiny, monkeypatch, tokens):
-    graph = graph_of()
+    graph = graph_of(FRAMES[5:])
     monkeypatch.setitem(model.CHUNK_VALUES, "cpu", 300 * tiny.network.config.d_pet)
     expected = tiny(graph, virial=True)
     gradients = weight_gradients(tiny, graph)

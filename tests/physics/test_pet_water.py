@@ -1,0 +1,87 @@
+"""The packaged water model on our own box: derivatives, smoothness and conservation."""
+
+import numpy as np
+import pytest
+import torch
+
+from pointedge.calculators import PETCalculator
+from pointedge.calculators.cli.md import read_structure
+from pointedge.calculators.dynamics import MDSettings
+from pointedge.calculators.md import run_md
+from pointedge.calculators.models import load_potential
+from pointedge.potentials.graph import Graph
+
+from .numerics import DERIVATIVE
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return load_potential("pet-water").with_dtype(torch.float64)
+
+
+def test_forces_along_random_directions(potential):
+    """Finite differences of the energy without baseline, along directions that move all atoms."""
+    atoms = read_structure(None)
+    graph = Graph.from_atoms(atoms, potential.cutoff)
+    forces = potential(graph).forces
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        direction = rng.normal(size=atoms.positions.shape)
+
+        def energy(step, direction=direction):
+            moved = atoms.copy()
+            moved.positions += step * direction
+            graph = Graph.from_atoms(moved, potential.cutoff)
+            return potential(graph, forces=False).energy.item()
+
+        expected = -(forces.numpy() * direction).sum()
+        scale = np.abs(forces.numpy() * direction).sum()
+        errors = []
+        for h in (1e-4, 3e-4):
+            numeric = (energy(-2 * h) - 8 * energy(-h) + 8 * energy(h) - energy(2 * h)) / (12 * h)
+            errors.append(abs(numeric - expected) / scale)
+        assert min(errors) < DERIVATIVE
+
+
+def test_close_contacts_repel(potential):
+    """Two molecules pushed into each other are driven apart at every distance."""
+    from ase.build import molecule
+
+    for distance in np.arange(0.3, 1.6, 0.1):
+        pair = molecule("H2O")
+        other = molecule("H2O")
+        other.positions += [0, distance, 0.0]
+        pair += other
+        forces = potential(Graph.from_atoms(pair, potential.cutoff)).forces.numpy()
+        push = forces[3:, 1].sum() - forces[:3, 1].sum()
+        assert push > 0, f"molecules attract at {distance:.1f} Å"
+
+
+def test_single_molecule_is_near_the_experimental_geometry(potential):
+    from ase.build import molecule
+    from ase.optimize import BFGS
+
+    water = molecule("H2O")
+    water.calc = PETCalculator(potential)
+    BFGS(water, logfile=None).run(fmax=0.01, steps=100)
+    # Trained on the liquid only: within what the liquid's geometry differs from the gas's.
+    assert water.get_distance(0, 1) == pytest.approx(0.97, abs=0.04)
+    assert water.get_angle(1, 0, 2) == pytest.approx(104.5, abs=8)
+
+
+@pytest.mark.slow
+def test_energy_is_conserved(tmp_path):
+    """Slope below 0.1 meV/atom/ps at 0.5 fs, and fluctuations that fall with the step squared."""
+    fluctuations = {}
+    for timestep in (0.25, 0.5):
+        atoms = read_structure(None)
+        atoms.calc = PETCalculator("pet-water", dtype="float64")
+        settings = MDSettings(
+            ensemble="nve", timestep=timestep, steps=round(500 / timestep), log_interval=1
+        )
+        result = run_md(atoms, settings, tmp_path / str(timestep))
+        slope, error = result.energy_drift()
+        assert abs(slope) < 0.1 + 2 * error
+        time, energy = result.thermo["time_ps"], result.thermo["conserved_eV"]
+        fluctuations[timestep] = (energy - np.polyval(np.polyfit(time, energy, 1), time)).std()
+    assert fluctuations[0.5] / fluctuations[0.25] == pytest.approx(4, rel=0.25)
