@@ -37,7 +37,6 @@ from .comparison import (
     Comparison,
     Frame,
     chunks,
-    parity_plot,
     predict,
     rotational_variances,
     wanted,
@@ -165,6 +164,8 @@ class Evaluation:
         if block.energy_per_atom is not None and block.energy_per_atom.offset_corrected is not None:
             rmse = block.energy_per_atom.offset_corrected.rmse
             captions["energy"] += f"\noffset-corrected RMSE {rmse:.4g}"
+        from .parity import parity_plot
+
         parity_plot(self.comparison, captions, path, title=self.model)
 
 

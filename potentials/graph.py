@@ -150,9 +150,11 @@ class Graph:
 
     def edge_vectors(self) -> Tensor:
         """Vectors (E, 3) in Å from each centre to its neighbour, differentiable."""
-        cell = self.cell[self.structure[self.centers]]
+        # index_select is several times faster than x[index] for rows of three numbers.
+        cell = self.cell.index_select(0, self.structure.index_select(0, self.centers))
         offset = torch.einsum("ek,ekx->ex", self.shifts.to(cell.dtype), cell)
-        return self.positions[self.neighbors] - self.positions[self.centers] + offset
+        ends = self.positions.index_select(0, self.neighbors)
+        return ends - self.positions.index_select(0, self.centers) + offset
 
     def rotated(self, rotations: Tensor) -> Graph:
         """Return the graph with structure b turned by ``rotations[b]`` (B, 3, 3), r → r R.

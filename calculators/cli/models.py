@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 COLUMNS = (
@@ -43,7 +44,7 @@ def _row(card: dict[str, Any]) -> list[str]:
         " ".join(card["species"]),
         f"{card['cutoff']:g}",
         f"{card['parameters']:,}",
-        training_files(card["information"]),
+        textwrap.shorten(training_files(card["information"]), 44, placeholder=" ..."),
         "-" if error is None else f"{error:.1f}",
         f"{card['bytes'] / 1e6:.2f}",
     ]
