@@ -64,7 +64,7 @@ class PotentialCalculator(Calculator):
         check_available(symmetrize, compile)
         target = read_device(device)
         potential = load_potential(model, architecture=self.architecture)
-        potential.with_dtype(read_dtype(dtype, potential.dtype)).to(target)
+        potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
         self._verlet = VerletList(potential.cutoff, skin=skin)
         self._state: dict[str, np.ndarray] = {}

@@ -50,7 +50,7 @@ class FlexibleTIP3P(TIP3P):
         system_changes: Any = all_changes,
     ) -> None:
         """Add the springs to energy (eV) and forces (eV/Å) between rigid molecules."""
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        super().calculate(atoms, properties, system_changes)
         positions = atoms.positions.reshape(-1, 3, 3)
         bonds = positions[:, 1:] - positions[:, :1]
         lengths = np.linalg.norm(bonds, axis=2)
@@ -129,7 +129,7 @@ def classical_box(picoseconds: float, rng: np.random.Generator) -> Atoms:
     """Pack a box and equilibrate it with flexible TIP3P."""
     atoms = pack(rng)
     # ASE's TIP3P cuts off whole molecules, at no more than half the edge.
-    atoms.calc = FlexibleTIP3P(rc=EDGE / 2)  # type: ignore[no-untyped-call]
+    atoms.calc = FlexibleTIP3P(rc=EDGE / 2)
     FIRE(atoms, logfile=None, maxstep=0.05).run(fmax=1.0, steps=300)
     # Strong friction first: the packed box sheds several eV while hydrogen bonds form.
     equilibrate(atoms, 0.1 * picoseconds, rng, friction=0.05)

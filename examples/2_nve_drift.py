@@ -4,8 +4,8 @@
 
 For every time step: the fitted slope of the total energy with its error, and the rms fluctuation
 around the line. Velocity Verlet conserves a shadow Hamiltonian, so that the fluctuation must fall
-with the square of the step; a slope that does not vanish means forces that are not the derivative of
-the energy, or an energy that jumps (at a cutoff, say).
+with the square of the step; a slope that does not vanish means forces that are not the derivative
+of the energy, or an energy that jumps (at a cutoff, say).
 """
 
 import argparse

@@ -99,7 +99,7 @@ def load(path: str | Path) -> Potential:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _check(path, potential.state_dict(), tensors)
     dtypes = {t.dtype for k, t in tensors.items() if k.startswith("network.")}
-    potential.with_dtype(next((d for d in dtypes if d.is_floating_point), torch.float32))
+    potential.to(next((d for d in dtypes if d.is_floating_point), torch.float32))
     potential.load_state_dict(tensors, strict=True)
     return potential.eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,9 +124,14 @@ class Potential(nn.Module):
         """Device of the network."""
         return next(self.network.parameters()).device
 
-    def with_dtype(self, dtype: torch.dtype) -> Potential:
-        """Convert the network in place; baseline, scale and repulsion stay float64."""
-        self.network.to(dtype)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Potential:
+        """Move and convert, as ``to`` does; baseline, scale and repulsion stay in float64."""
+        modules: list[nn.Module] = [self] if self.zbl is None else [self, self.zbl]
+        kept = [(m, dict(m.named_buffers(recurse=False))) for m in modules]
+        super()._apply(fn, recurse)
+        for module, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer.to(getattr(module, name).device))
         return self
 
     def forward(

@@ -14,8 +14,8 @@ class ZBL(nn.Module):
     r"""Screened nuclear repulsion, switched off at the sum of the covalent radii.
 
     :math:`e(r) = k Z_i Z_j \phi(r/a)/r` with :math:`a = 0.4685 / (Z_i^{0.23} + Z_j^{0.23})`
-    (Ziegler, Biersack and Littmark 1985), plus :math:`A r^3/3 + B r^4/4 + C` such that energy, force and its
-    slope vanish at the pair's radius (LAMMPS ``pair_style zbl``, inner radius 0).
+    (Ziegler, Biersack and Littmark 1985), plus :math:`A r^3/3 + B r^4/4 + C` such that energy,
+    force and its slope vanish at the pair's radius (LAMMPS ``pair_style zbl``, inner radius 0).
 
     Attributes:
         cutoff: largest radius of a pair, Å.

@@ -23,7 +23,7 @@ def neighborhood_attention(
     Forces need the derivative of attention, and training its second derivative, which fused
     kernels do not have; they serve where no gradient is asked for.
     """
-    if torch.is_grad_enabled() and (query.requires_grad or bias.requires_grad):
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value, bias)):
         logits = torch.matmul(query * scale, key.transpose(-2, -1)) + bias
         return torch.matmul(torch.softmax(logits, dim=-1), value)
     mask = bias.expand(-1, -1, query.shape[-2], -1)

@@ -85,14 +85,45 @@ def train(
         # Lightning's advice (worker processes, logging intervals, its own deprecations) is not for
         # the user of this function.
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
+        validation_loader = loader(batches[1], settings.batch_size)
         trainer.fit(
             module,
             train_loader,
-            loader(batches[1], settings.batch_size),
+            validation_loader,
             ckpt_path=last if last.exists() else None,
             weights_only=False,  # our own file: optimiser, schedule and averages
         )
-    return checkpoint.load(output / BEST)
+        trainer.validate(module, validation_loader, verbose=False)  # the last weights count too
+    return finish(output / BEST, batches[0], batches[1], config, report)
+
+
+def finish(
+    path: Path,
+    train_batches: Sequence[Batch],
+    validation_batches: Sequence[Batch],
+    config: TrainingConfig,
+    report: Callable[[str], None],
+) -> Potential:
+    """Fit the baseline of a trained potential once more, and write it with its final errors.
+
+    Averaged weights lag behind in the energy's offset, which a baseline removes exactly.
+    """
+    potential = checkpoint.load(path)
+    predicted = torch.cat([potential(b.graph, forces=False).energy for b in train_batches])
+    for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
+        potential.baseline[number] = energy
+    module = TrainingModule(potential, config, total_steps=1)
+    for batch in loader(validation_batches, config.optimization.batch_size):
+        module.validation_step(batch, 0)
+    errors = module.validation_errors()
+    potential.information["validation_rmse"] = errors
+    checkpoint.save(potential, path)
+    report(f"best model, baseline fitted again: validation RMSE {_in_words(errors)}")
+    return potential
+
+
+def _in_words(errors: dict[str, float]) -> str:
+    return ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
 
 
 class KeepBest(Callback):
@@ -116,15 +147,15 @@ class KeepBest(Callback):
             module.log(f"validation_{name}", error, prog_bar=name == "forces")
         score = module.loss.score(errors)
         better = score < self.best
-        text = ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
         self.report(
             f"epoch {trainer.current_epoch}, step {trainer.global_step}, "
-            f"{module.seconds / 60:.0f} min: validation RMSE {text}{' (best)' if better else ''}"
+            f"{module.seconds / 60:.0f} min: validation RMSE {_in_words(errors)}"
+            f"{' (best)' if better else ''}"
         )
         if better:
             self.best = score
             potential = module.potential
-            potential.information["validation_rmse"] = {n: errors[n] for n in UNITS if n in errors}
+            potential.information["validation_rmse"] = errors
             potential.information["steps"] = trainer.global_step
             checkpoint.save(potential, self.output / BEST)
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from scipy.signal import lfilter
+
 from pointedge.calculators.trajectories import (
     RDF,
     block_average,
@@ -13,7 +15,6 @@ from pointedge.calculators.trajectories import (
     radial_distribution,
     telling_pairs,
 )
-from scipy.signal import lfilter
 
 SKEW = np.array([[11.0, 0.0, 0.0], [2.5, 10.0, 0.0], [-1.5, 3.0, 12.0]])
 

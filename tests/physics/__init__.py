@@ -1,3 +1,4 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.physics.battery", "tests.physics.numerics")
+for _part in ("behavior", "common", "derivatives", "locality", "numerics", "symmetries"):
+    pytest.register_assert_rewrite(f"tests.physics.{_part}")

@@ -16,7 +16,7 @@ from .numerics import DERIVATIVE
 
 @pytest.fixture(scope="module")
 def potential():
-    return load_potential("pet-water").with_dtype(torch.float64)
+    return load_potential("pet-water").to(torch.float64)
 
 
 def test_forces_along_random_directions(potential):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pointedge.potentials.cutoff import bump
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.pet import PETConfig
 from pointedge.potentials.pet.adaptive import adaptive_cutoffs
@@ -87,6 +88,28 @@ def test_gradient_is_the_finite_difference(method):
         numeric = (value[-2] - 8 * value[-1] + 8 * value[1] - value[2]) / (12 * step)
         errors.append(float((numeric - exact).abs() / exact.abs()))
     assert min(errors) <= 1e-7, errors
+
+
+def test_gradient_is_that_of_the_implicit_function():
+    """dR/dr_j = -f'(r_j) / (dN/dR) at the root, for many environments and to rounding.
+
+    A solver that stops near the root has the right radius after its last Newton step, but takes
+    the slope beside the root, and forces are wrong by as much.
+    """
+    num_atoms, count, target, width = 3000, 12, 8.0, 1.0
+    generator = torch.Generator().manual_seed(4)
+    uniform = torch.rand(num_atoms * count, dtype=torch.float64, generator=generator)
+    distances = (0.8**3 + uniform * (LARGEST**3 - 0.8**3)) ** (1 / 3)
+    centers = torch.arange(num_atoms).repeat_interleave(count)
+    leaf = distances.clone().requires_grad_()
+    radii = adaptive_cutoffs(config(target, width=width), centers, leaf, num_atoms)
+    (gradient,) = torch.autograd.grad(radii.sum(), leaf)
+    root = radii.detach()
+    edge_root = root[centers].requires_grad_()
+    (rise,) = torch.autograd.grad(bump(distances, edge_root, width).sum(), edge_root)
+    slope = 3 * target * root**2 / LARGEST**3
+    slope = slope.index_add(0, centers, rise)
+    assert (gradient - rise / slope[centers]).abs().max() <= 1e-13 * gradient.abs().max()
 
 
 @pytest.mark.parametrize("method", ["solver", "grid"])

@@ -165,23 +165,7 @@ def test_explicit_runs_where_only_weights_need_gradients(tiny):
     assert sum(g is not None and bool(g.any()) for g in gradients) > len(gradients) // 2
 
 
-ONLY_QUERY_AND_BIAS = pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="neighborhood_attention looks at query and bias only; PET's key and value share the "
-    "query's linear map, so this does not happen there",
-)
-
-
-@pytest.mark.parametrize(
-    "needs",
-    [
-        "query",
-        "bias",
-        pytest.param("key", marks=ONLY_QUERY_AND_BIAS),
-        pytest.param("value", marks=ONLY_QUERY_AND_BIAS),
-    ],
-)
+@pytest.mark.parametrize("needs", ["query", "key", "value", "bias"])
 def test_a_gradient_in_any_input_can_be_taken_twice(needs):
     """The fused kernels have no second derivative, so they must not run for any of the inputs."""
     query, key, value, factors, mask = inputs()

@@ -47,7 +47,7 @@ def rewrite(path, tensors=None, metadata=None):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_round_trip_is_exact(potential, path, dtype):
-    potential.with_dtype(dtype)
+    potential.to(dtype)
     save(potential, path)
     again = load(path)
     assert again.dtype == dtype
@@ -90,7 +90,7 @@ def test_metadata_say_what_the_file_is(potential, path):
 
 
 def test_baseline_is_stored_in_full_precision(potential, path):
-    potential.with_dtype(torch.float32)
+    potential.to(torch.float32)
     save(potential, path)
     assert load(path).baseline[6].item() == -1029.123456789
     assert load(path).scale.item() == 0.37
