@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,8 @@ def train(
         raise ValueError(f"training needs {error.name}: pip install 'pointedge[train]'.") from None
     from ...potentials.training.config import TrainingConfig
 
+    # Lightning's announcements (accelerators it looked for, tips) are not news of this run.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     settings = TrainingConfig.from_yaml(config, overrides)
     run(
         settings,

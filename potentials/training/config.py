@@ -72,6 +72,9 @@ class TrainingConfig(_Strict):
     architecture: str = "pet"
     model: dict[str, Any] = Field({}, description="settings of the architecture, without species")
     zbl: bool = Field(True, description="add ZBL repulsion at short range")
+    start_from: str | None = Field(
+        None, description="checkpoint whose weights to start from; its settings replace `model`"
+    )
     data: Data
     loss: Loss = Loss()
     optimization: Optimization = Optimization()

@@ -22,7 +22,16 @@ from torch import Tensor
 from .. import checkpoint
 from ..potential import Potential
 from .config import TrainingConfig
-from .data import Batch, fit_baseline, frame_hash, labelled, loader, read_frames, refuse_overlap
+from .data import (
+    Batch,
+    find_file,
+    fit_baseline,
+    frame_hash,
+    labelled,
+    loader,
+    read_frames,
+    refuse_overlap,
+)
 from .module import UNITS, TrainingModule
 
 BEST = "best.safetensors"
@@ -59,7 +68,7 @@ def train(
     train_frames = read_frames(config.data.train, folder)
     validation_frames = read_frames(config.data.validation, folder)
     refuse_overlap(train_frames, validation_frames)
-    potential = _new_potential(config, train_frames + validation_frames)
+    potential = _initial_potential(config, folder, train_frames + validation_frames)
     batches = [
         [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
         for frames in (train_frames, validation_frames)
@@ -67,7 +76,8 @@ def train(
     for name, part in zip(("training", "validation"), batches, strict=True):
         report(_summary(name, part))
         _require_labels(config, name, part)
-    _normalize(potential, batches[0])
+    if config.start_from is None:
+        _normalize(potential, batches[0])
     potential.information["training_data_sha256"] = _data_hash(train_frames)
     potential.information["trained_on"] = config.data.description or ", ".join(
         config.data.train.files
@@ -217,8 +227,15 @@ def _trainer(
     )
 
 
-def _new_potential(config: TrainingConfig, frames: Sequence[Any]) -> Potential:
+def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[Any]) -> Potential:
     species = sorted({int(z) for atoms in frames for z in atoms.numbers})
+    if config.start_from is not None:
+        if config.model:
+            raise ValueError("model and start_from exclude each other; leave one out.")
+        potential = checkpoint.load(find_file(config.start_from, folder))
+        if missing := set(species) - set(potential.species):
+            raise ValueError(f"{config.start_from} does not know species {sorted(missing)}.")
+        return potential
     if "species" in config.model:
         raise ValueError("model.species is read from the data; leave it out.")
     kind = checkpoint.architecture(config.architecture)

@@ -46,7 +46,7 @@ def test_forces_along_random_directions(potential):
 
 @pytest.mark.parametrize(("pair", "radius"), [("OO", 1.32), ("HO", 0.97), ("HH", 0.62)])
 def test_close_contacts_repel(potential, pair, radius):
-    """Below 0.8 of the sum of covalent radii two atoms alone repel, the more the closer they are."""
+    """Below 0.8 of the sum of covalent radii two atoms alone repel, and more when closer."""
     distances = np.linspace(0.2, 0.8, 7) * radius
     frames = [Atoms(pair, [[0, 0, 0], [0.6 * r, 0, 0.8 * r]]) for r in distances]
     forces = potential(Graph.from_atoms(frames, potential.cutoff)).forces.numpy()
