@@ -4,8 +4,8 @@ Frames of liquid water near 300 K hold no bond longer than 1.14 Å. A potential 
 is free beyond: one that reproduced their forces to 55 meV/Å broke bonds within a picosecond of
 dynamics. These clusters fill the gap, with bonds of 1.1 to 1.9 Å and forces by GFN2-xTB: the
 restoring force there is several eV/Å, far above the error of that method (Bannwarth et al.,
-J. Chem. Theory Comput. 15, 1652 (2019)). Geometries are cut from our own box, not from reference frames.
-Energies are left out, since the two methods' zeros differ. Needs tblite::
+J. Chem. Theory Comput. 15, 1652 (2019)). Geometries are cut from our own box, not from reference
+frames. Energies are left out, since the two methods' zeros differ. Needs tblite::
 
     pip install tblite
     python -m pointedge.data.generate_water_clusters --frames 800
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import iread, write
 
 FOLDER = Path(__file__).parent
 OUTPUT = FOLDER / "frames" / "water-stretched.xyz"
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    box = read(FOLDER / "structures" / "water-64.xyz")
+    box = next(iread(FOLDER / "structures" / "water-64.xyz", index=-1))
     frames: list[Atoms] = []
     while len(frames) < arguments.frames:
         atoms = stretched(box, rng)
