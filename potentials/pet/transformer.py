@@ -69,7 +69,7 @@ class FeedForward(nn.Module):
         """Map (..., width) to (..., width)."""
         x = self.w_in(x)
         if self.gated:
-            # F.glu is the same function, but its second derivative takes three times as long.
+            # F.glu is the same function, but its second derivative takes twice as long.
             value, gate = x.chunk(2, dim=-1)
             return self.w_out(value * torch.sigmoid(gate))
         return self.w_out(F.silu(x))
