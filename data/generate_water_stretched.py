@@ -1,15 +1,15 @@
 """Stretched O-H bonds in frames of liquid water, for training: ``generate_water_stretched``.
 
-Frames of the liquid near 300 K hold no bond longer than 1.14 Å, and a potential trained on them alone
-is free beyond: one that reproduced their forces to 55 meV/Å broke bonds within a picosecond of
-dynamics. Here a few bonds of each labelled frame are drawn out to 1.1-1.8 Å, and its labels gain the
-*difference* that GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)) finds between
-the two geometries of the stretched molecule and its neighbours::
+Frames of the liquid near 300 K hold no bond longer than 1.14 Å, and a potential trained on them
+alone is free beyond: one that reproduced their forces to 55 meV/Å broke bonds within a picosecond
+of dynamics. Here a few bonds of each labelled frame are drawn out to 1.1-1.8 Å, and its labels gain
+the *difference* that GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)) finds
+between the two geometries of the stretched molecule and its neighbours::
 
-    E(stretched) = E(frame) + E_xtb(stretched cluster) - E_xtb(cluster), and the same for the forces.
+    E(stretched) = E(frame) + E_xtb(stretched cluster) - E_xtb(cluster)
 
-An unstretched frame keeps its labels, so the new frames agree with the reference method where it has
-data and lean on the cheaper one only where it has none. Needs tblite::
+and the same for the forces. An unstretched frame keeps its labels, so the new frames agree with the
+reference method where it has data and lean on the cheaper one only where it has none. ::
 
     pip install tblite
     python -m pointedge.data.generate_water_stretched water/train.xyz water-stretched.xyz
@@ -40,7 +40,9 @@ def molecules(frame: Atoms) -> NDArray[np.int64]:
     return np.column_stack([oxygens, hydrogens[nearest]])
 
 
-def cluster(frame: Atoms, groups: NDArray[np.int64], center: int) -> tuple[Atoms, NDArray[np.int64]]:
+def cluster(
+    frame: Atoms, groups: NDArray[np.int64], center: int
+) -> tuple[Atoms, NDArray[np.int64]]:
     """Molecule ``center`` and its neighbours, whole and without a cell, and their indices."""
     oxygens = groups[:, 0]
     vectors = frame.get_distances(oxygens[center], oxygens, mic=True, vector=True)
@@ -86,7 +88,9 @@ def stretched(frame: Atoms, bonds: int, rng: np.random.Generator) -> Atoms:
         (energy, forces), (energy_after, forces_after) = xtb(before), xtb(after)
         if np.abs(forces_after).max() > LARGEST:
             continue
-        result.positions[indices[hydrogen]] += after.positions[hydrogen] - before.positions[hydrogen]
+        result.positions[indices[hydrogen]] += (
+            after.positions[hydrogen] - before.positions[hydrogen]
+        )
         result.info["REF_energy"] += energy_after - energy
         result.arrays["REF_forces"][indices] += forces_after - forces
     result.info["source_set"] = "stretched"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ..comparison import Frame, Keys
-    from ..evaluation import Block, Evaluation
+    from ..errors import Block
+    from ..evaluation import Evaluation
 
 PLOTS = (".png", ".pdf", ".svg")
 Key = Annotated[
