@@ -89,9 +89,12 @@ class Layout:
 
         With ``recompute`` a chunk keeps only its inputs, and runs again in the backward pass.
         """
+        # split, not slices: the gradient of a slice is as long as the whole tensor.
+        atom_counts = [chunk.atoms.stop - chunk.atoms.start for chunk in self.chunks]
+        edge_counts = [chunk.edges.stop - chunk.edges.start for chunk in self.chunks]
+        parts = [x.split(atom_counts) for x in nodes] + [x.split(edge_counts) for x in edges]
         results = []
-        for chunk in self.chunks:
-            arguments = [x[chunk.atoms] for x in nodes] + [x[chunk.edges] for x in edges]
+        for chunk, *arguments in zip(self.chunks, *parts, strict=True):
             if recompute:
                 results.append(
                     checkpoint(
@@ -106,7 +109,7 @@ class Layout:
                 results.append(function(chunk, *arguments))
         if len(results) == 1:
             return results[0]
-        return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
+        return tuple(torch.cat(outputs) for outputs in zip(*results, strict=True))
 
 
 def reverse_edges(centers: Tensor, neighbors: Tensor, shifts: Tensor, num_atoms: int) -> Tensor:

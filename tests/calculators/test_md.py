@@ -3,102 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import ase.io
 import numpy as np
 import pytest
-import typer
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms
 from matplotlib.image import imread
-from typer.testing import CliRunner
 
-from pointedge.calculators.cli.md import md
 from pointedge.calculators.dynamics import MDSettings, make_dynamics
 from pointedge.calculators.figures import md_figure
 from pointedge.calculators.md import UnstableDynamicsError, run_md
 from pointedge.calculators.recorder import COLUMNS, pressure
 
-
-class Quick(Calculator):
-    """Compares positions and cell exactly; ASE's own comparison would take most of the time."""
-
-    def check_state(self, atoms, tol=1e-15):
-        last = self.atoms
-        same = last is not None and np.array_equal(last.positions, atoms.positions)
-        return [] if same and np.array_equal(last.cell, atoms.cell) else ["positions"]
-
-
-class SoftSpheres(Quick):
-    """E = Σ_pairs A (1 - r/r_c)⁴, all pairs at once with nearest images: a soft, smooth fluid."""
-
-    implemented_properties = ("energy", "free_energy", "forces", "stress")
-    height, cutoff = 2.0, 5.0
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        self.atoms = atoms.copy()
-        vectors = atoms.positions[None] - atoms.positions[:, None]
-        if any(atoms.pbc):
-            edges = atoms.cell.lengths()
-            vectors -= edges * np.round(vectors / edges)
-        r = np.linalg.norm(vectors, axis=2) + np.eye(len(atoms))
-        overlap = np.clip(1 - r / self.cutoff, 0, None) * (1 - np.eye(len(atoms)))
-        slope = -4 * self.height / self.cutoff * overlap**3
-        pulls = slope[:, :, None] * vectors / r[:, :, None]
-        self.results["energy"] = 0.5 * self.height * (overlap**4).sum()
-        self.results["free_energy"] = self.results["energy"]
-        self.results["forces"] = pulls.sum(axis=1)
-        if any(atoms.pbc):
-            virial = 0.5 * np.einsum("ijx,ijy->xy", pulls, vectors)
-            self.results["stress"] = (virial / atoms.get_volume()).ravel()[[0, 4, 8, 5, 2, 1]]
-
-
-class Springs(Quick):
-    """Independent harmonic oscillators: modes that exchange no energy."""
-
-    implemented_properties = ("energy", "forces")
-
-    def __init__(self, origin, constant=5.0):
-        super().__init__()
-        self.origin, self.constant = origin.copy(), constant
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        self.atoms = atoms.copy()
-        moved = atoms.positions - self.origin
-        self.results = {
-            "energy": 0.5 * self.constant * (moved**2).sum(),
-            "forces": -self.constant * moved,
-        }
-
-
-class Crasher(SoftSpheres):
-    """Sends this process SIGTERM in the middle of a run, as a batch system does."""
-
-    calls = 0
-
-    def calculate(self, *args, **kwargs):
-        super().calculate(*args, **kwargs)
-        self.calls += 1
-        if self.calls == 25:
-            os.kill(os.getpid(), signal.SIGTERM)
+from .quick import SoftSpheres, Springs, argon, settings
 
 
 @pytest.fixture
 def fluid():
-    """32 argon atoms, off their lattice sites, without velocities."""
-    atoms = bulk("Ar", a=5.3, cubic=True).repeat(2)
-    atoms.rattle(0.2, seed=3)
-    atoms.calc = SoftSpheres()
-    return atoms
-
-
-def settings(**changes):
-    defaults = {"timestep": 2.0, "steps": 40, "interval": 10, "log_interval": 5}
-    return MDSettings(**{**defaults, **changes})
+    return argon()
 
 
 def test_the_test_calculator_is_consistent(fluid):
@@ -408,82 +332,3 @@ def test_picture(tmp_path, periodic, ensemble):
     image = imread(tmp_path / "md.png")
     assert image.shape[:2] == ((660, 900) if periodic else (350, 900))
     assert image[..., :3].min() < 0.5 < image[..., :3].max()
-
-
-@pytest.fixture
-def command():
-    app = typer.Typer()
-    app.command()(md)
-
-    def run(*arguments):
-        return CliRunner().invoke(app, [str(a) for a in arguments])
-
-    return run
-
-
-@pytest.fixture
-def structure(fluid, tmp_path):
-    fluid.calc = None
-    ase.io.write(tmp_path / "fluid.xyz", fluid)
-    return tmp_path / "fluid.xyz"
-
-
-OPTIONS = ("--model", f"{__name__}:SoftSpheres", "--timestep", 2, "--steps", 60, "--interval", 5)
-
-
-def test_command(command, structure, tmp_path):
-    outcome = command(structure, *OPTIONS, "--output", tmp_path / "run")
-    assert outcome.exit_code == 0, outcome.output
-    assert "temperature, second half" in outcome.stdout
-    assert "drift of conserved quantity" in outcome.stdout
-    assert "meV/atom/ps" in outcome.stdout
-    assert "drawn" in outcome.stdout
-    files = {"md.png", "settings.json", "thermo.csv", "trajectory.extxyz"}
-    assert {p.name for p in (tmp_path / "run").iterdir()} == files
-    assert not outcome.stderr
-    last = tmp_path / "run" / "trajectory.extxyz"
-    more = command(last, *OPTIONS, "--ensemble", "npt", "--output", tmp_path / "more")
-    assert more.exit_code == 0, more.output
-    assert "from the structure" in more.stdout
-    assert "Å³/atom" in more.stdout
-
-
-def test_command_refuses(command, structure, tmp_path):
-    (tmp_path / "bad.xyz").write_text("nonsense\n")
-    for arguments, message in (
-        ((structure, "--output", tmp_path), "is not empty"),
-        ((tmp_path / "none.xyz", "--output", tmp_path / "new"), "there is no structure file"),
-        ((tmp_path / "bad.xyz", "--output", tmp_path / "new"), "holds no structure"),
-        ((structure, "--steps", 0), "steps is 0"),
-    ):
-        outcome = command(*arguments[:1], *OPTIONS, *arguments[1:])
-        assert isinstance(outcome.exception, ValueError)
-        assert message in str(outcome.exception)
-
-
-def test_command_stops_on_sigterm(command, structure, tmp_path):
-    previous = signal.getsignal(signal.SIGTERM)
-    model = f"{__name__}:Crasher"
-    outcome = command(structure, *OPTIONS, "--model", model, "--output", tmp_path / "run")
-    assert outcome.exit_code == 128 + signal.SIGTERM
-    assert "go on from the last frame of" in outcome.stderr
-    assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")) >= 4
-    assert signal.getsignal(signal.SIGTERM) is previous
-
-
-def test_packaged_box_is_liquid_water_at_rest():
-    from pointedge.calculators.cli.md import read_structure
-
-    box = read_structure(None)
-    assert str(box.symbols.formula.reduce()[0]) in ("OH2", "H2O")
-    assert len(box) == 192
-    assert all(box.pbc)
-    density = box.get_masses().sum() / units.kg / (box.get_volume() * 1e-27)
-    assert density == pytest.approx(0.999, abs=0.003)  # kg/L
-    assert np.abs(box.get_momenta().sum(axis=0)).max() < 1e-5
-    assert 200 < box.get_temperature() < 400
-    distances = box.get_all_distances(mic=True)
-    oxygen = box.numbers == 8
-    assert distances[np.ix_(oxygen, oxygen)][~np.eye(64, dtype=bool)].min() > 2.2
-    bonded = (distances[np.ix_(oxygen, ~oxygen)] < 1.3).sum(axis=1)
-    assert (bonded == 2).all()
