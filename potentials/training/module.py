@@ -124,3 +124,8 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
     if progress < warmup:
         return peak * (0.01 + 0.99 * progress / warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def in_words(errors: dict[str, float]) -> str:
+    """Validation errors with their units, for a line of a report."""
+    return ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)

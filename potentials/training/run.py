@@ -10,17 +10,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import (
-    Callback,
-    ModelCheckpoint,
-    RichProgressBar,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
 
 from .. import checkpoint
 from ..potential import Potential
+from .callbacks import BEST, ExponentialAverage, KeepBest
 from .config import TrainingConfig
 from .data import (
     Batch,
@@ -32,9 +27,9 @@ from .data import (
     read_frames,
     refuse_overlap,
 )
-from .module import UNITS, TrainingModule
+from .loss import SlidingLoss
+from .module import TrainingModule, in_words
 
-BEST = "best.safetensors"
 LAST = "last.ckpt"
 
 
@@ -116,81 +111,30 @@ def finish(
 ) -> Potential:
     """Fit the baseline of a trained potential once more, and write it with its final errors.
 
-    Averaged weights lag behind in the energy's offset, which a baseline removes exactly.
+    Averaged weights lag behind in the energy's offset, which a baseline removes exactly. Where the
+    training frames are of two kinds with opposite errors it may do harm; then it is not kept.
     """
     potential = checkpoint.load(path)
+
+    def errors() -> dict[str, float]:
+        module = TrainingModule(potential, config, total_steps=1)
+        for batch in loader(validation_batches, config.optimization.batch_size):
+            module.validation_step(batch, 0)
+        return module.validation_errors()
+
+    before, baseline = errors(), potential.baseline.clone()
     predicted = torch.cat([potential(b.graph, forces=False).energy for b in train_batches])
     for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
         potential.baseline[number] = energy
-    module = TrainingModule(potential, config, total_steps=1)
-    for batch in loader(validation_batches, config.optimization.batch_size):
-        module.validation_step(batch, 0)
-    errors = module.validation_errors()
-    potential.information["validation_rmse"] = errors
+    after, what = errors(), "baseline fitted again"
+    score = SlidingLoss(config.loss).score
+    if score(after) > score(before):
+        potential.baseline.copy_(baseline)
+        after, what = before, "baseline kept"
+    potential.information["validation_rmse"] = after
     checkpoint.save(potential, path)
-    report(f"best model, baseline fitted again: validation RMSE {_in_words(errors)}")
+    report(f"best model, {what}: validation RMSE {in_words(after)}")
     return potential
-
-
-def _in_words(errors: dict[str, float]) -> str:
-    return ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
-
-
-class KeepBest(Callback):
-    """Reports validation errors, and writes the averaged weights whenever they are the best.
-
-    It has to come before the weight averaging in the list of callbacks, which puts the raw weights
-    back at the end of the validation.
-    """
-
-    def __init__(self, output: Path, report: Callable[[str], None]) -> None:
-        self.output = output
-        self.report = report
-        self.best = float("inf")
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Log the errors of an epoch and keep its weights if they are the best."""
-        if trainer.sanity_checking:
-            return
-        errors = module.validation_errors()
-        for name, error in errors.items():
-            module.log(f"validation_{name}", error, prog_bar=name == "forces")
-        score = module.loss.score(errors)
-        better = score < self.best
-        self.report(
-            f"epoch {trainer.current_epoch}, step {trainer.global_step}, "
-            f"{module.seconds / 60:.0f} min: validation RMSE {_in_words(errors)}"
-            f"{' (best)' if better else ''}"
-        )
-        if better:
-            self.best = score
-            potential = module.potential
-            potential.information["validation_rmse"] = errors
-            potential.information["steps"] = trainer.global_step
-            checkpoint.save(potential, self.output / BEST)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score so far."""
-        self.best = state_dict["best"]
-
-
-class ExponentialAverage:
-    """Moving average of weights whose memory grows with the number of steps up to ``decay``.
-
-    A constant decay would leave the random initial weights in the average for thousands of steps.
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-
-    def __call__(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Average of a tensor after ``count`` earlier updates."""
-        decay = min(self.decay, (1 + int(count)) / (10 + int(count)))
-        return average.lerp(current, 1 - decay)
 
 
 def _trainer(

@@ -1,6 +1,7 @@
 """Training runs: they learn, resume to the same bits, and leave what they promise."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import yaml
 
 from pointedge.potentials import checkpoint
 from pointedge.potentials.training.config import TrainingConfig
-from pointedge.potentials.training.run import train
+from pointedge.potentials.training.data import labelled, read_frames
+from pointedge.potentials.training.run import finish, train
 
 
 class InterruptionError(Exception):
@@ -100,3 +102,27 @@ def test_frames_in_both_sets_are_an_error(config, tmp_path):
             folder=tmp_path,
             report=lambda _: None,
         )
+
+
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_the_last_baseline_is_kept_only_if_it_serves_the_validation_frames(
+    resolved, tmp_path, offset
+):
+    """Offset: energies of the training frames in eV that those of the validation frames lack."""
+    train(resolved, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+    path = tmp_path / "run" / "best.safetensors"
+    potential = checkpoint.load(path)
+    potential.baseline[1] += 0.3  # eV; all other frames differ from those trained on by this
+    checkpoint.save(potential, path)
+    parts = [
+        [labelled(a, resolved.data, potential.cutoff, ()) for a in read_frames(frames, tmp_path)]
+        for frames in (resolved.data.train, resolved.data.validation)
+    ]
+    parts[0] = [replace(batch, energy=batch.energy + offset) for batch in parts[0]]
+    lines = []
+    finished = finish(path, *parts, resolved, lines.append)
+    kept = bool(torch.equal(finished.baseline, potential.baseline))
+    assert kept == bool(offset)
+    assert ("baseline kept" in lines[0]) == kept
+    assert finished.information["validation_rmse"]["energy"] < 200 or kept
+    torch.testing.assert_close(checkpoint.load(path).baseline, finished.baseline)
