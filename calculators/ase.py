@@ -39,12 +39,13 @@ class PotentialCalculator(Calculator):
         device: torch device; default: the CPU.
         dtype: "float32" or "float64" (or torch's types) for the network; default: its own.
         skin: neighbours are kept until an atom has moved by half of this, Å; 0: never.
-        symmetrize: exact symmetrisation, by name; default: the model as it is.
+        symmetrize: "ecse": exactly invariant under rotation and inversion, at the price of many
+            evaluations; others: :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
         compile: compile the network (not in this version).
 
     Raises:
         ValueError: a model, device, dtype or symmetrisation that does not exist.
-        NotImplementedError: a symmetrisation or compilation that this version lacks.
+        NotImplementedError: compilation, which this version lacks.
     """
 
     implemented_properties = list(PROPERTIES)  # noqa: RUF012 (the base class has it so)
@@ -61,9 +62,9 @@ class PotentialCalculator(Calculator):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        check_available(symmetrize, compile)
+        check_available(compile)
         target = read_device(device)
-        potential = load_potential(model, architecture=self.architecture)
+        potential = load_potential(model, architecture=self.architecture, symmetrize=symmetrize)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
         self._verlet = VerletList(potential.cutoff, skin=skin)

@@ -50,16 +50,22 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def load_potential(model: str | Path | Potential, *, architecture: str | None = None) -> Potential:
+def load_potential(
+    model: str | Path | Potential,
+    *,
+    architecture: str | None = None,
+    symmetrize: str | None = None,
+) -> Potential:
     """Return a potential of the caller's own, on the CPU if it comes from a file.
 
     Args:
         model: name of a packaged model, a file, or a potential, which is copied.
         architecture: registered name of what the network has to be; None: anything.
+        symmetrize: a name of :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
 
     Raises:
-        ValueError: there is no such model, the file cannot be read (CheckpointError), or it holds
-            another architecture.
+        ValueError: there is no such model or symmetrisation, the file cannot be read
+            (CheckpointError), or it holds another architecture.
     """
     from ..potentials import checkpoint
 
@@ -76,6 +82,10 @@ def load_potential(model: str | Path | Potential, *, architecture: str | None = 
                 f"{origin} holds a {type(potential.network).__name__}, not a {kind.__name__}; use "
                 "PotentialCalculator, which takes any architecture."
             )
+    if symmetrize is not None:
+        from ..potentials.ecse.symmetrize import symmetrized
+
+        return symmetrized(potential, symmetrize)
     return potential
 
 

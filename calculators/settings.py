@@ -11,7 +11,6 @@ from ..potentials.suggestions import did_you_mean
 
 PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-SYMMETRIZATIONS = ("ecse",)
 
 
 def check_properties(properties: Sequence[str]) -> None:
@@ -54,14 +53,7 @@ def read_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def check_available(symmetrize: str | None, compile: bool) -> None:
-    """Refuse what is misspelt (ValueError) or not in this version (NotImplementedError)."""
-    if symmetrize is not None:
-        if symmetrize not in SYMMETRIZATIONS:
-            guess = did_you_mean(str(symmetrize), SYMMETRIZATIONS)
-            raise ValueError(f"unknown symmetrize {symmetrize!r}; {guess}")
-        raise NotImplementedError(
-            f"symmetrize={symmetrize!r} is not in this version of pointedge; leave it out."
-        )
+def check_available(compile: bool) -> None:
+    """Refuse what is not in this version, with NotImplementedError."""
     if compile:
         raise NotImplementedError("compile=True is not in this version of pointedge; leave it out.")

@@ -46,6 +46,9 @@ mean, error = block_average(np.array(temperatures))
 position, height = g_oo.first_peak()
 print(f"temperature          {mean:8.1f} ± {error:.1f} K")
 print(f"first peak of g_OO   {position:8.2f} Å, height {height:.2f}")
+hydrogen, oxygen = (np.flatnonzero(atoms.numbers == z) for z in (1, 8))
+bonds = [f.get_all_distances(mic=True)[np.ix_(hydrogen, oxygen)].min(axis=1) for f in frames]
+print(f"longest O-H bond     {np.max(bonds):8.2f} Å in {len(frames)} frames")
 
 figure = Figure(figsize=(5, 3.5), layout="constrained")
 axes = figure.subplots()

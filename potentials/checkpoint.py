@@ -42,9 +42,9 @@ def save(potential: Potential, path: str | Path) -> None:
     """
     description = {
         "format_version": FORMAT_VERSION,
-        "architecture": _architecture_name(potential),
-        "config": potential.network.to_config(),  # type: ignore[operator]
+        **_describe(potential.network),
         "repulsion": potential.zbl is not None,
+        "auxiliary": None if potential.auxiliary is None else _describe(potential.auxiliary),
         "species": list(potential.species),
         "units": {"length": "Å", "energy": "eV"},
         "information": potential.information,
@@ -88,13 +88,16 @@ def load(path: str | Path) -> Potential:
             configuration (missing, surplus or misshapen ones are named).
     """
     description = describe(path)
+    auxiliary = description.get("auxiliary")  # files before it was invented have none
     try:
-        network = architecture(description["architecture"]).from_config(description["config"])
+        potential = Potential(
+            _network(description),
+            repulsion=description["repulsion"],
+            information=description["information"],
+            auxiliary=None if auxiliary is None else _network(auxiliary),
+        )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    potential = Potential(
-        network, repulsion=description["repulsion"], information=description["information"]
-    )
     with _open(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _check(path, potential.state_dict(), tensors)
@@ -122,11 +125,15 @@ def _check(
             )
 
 
-def _architecture_name(potential: Potential) -> str:
-    kind = type(potential.network).__name__
+def _network(description: dict[str, Any]) -> Any:
+    return architecture(description["architecture"]).from_config(description["config"])
+
+
+def _describe(network: Any) -> dict[str, Any]:
+    kind = type(network).__name__
     for name, (_, attribute) in ARCHITECTURES.items():
         if attribute == kind:
-            return name
+            return {"architecture": name, "config": network.to_config()}
     raise ValueError(f"{kind} is not a registered architecture; add it to ARCHITECTURES.")
 
 

@@ -18,10 +18,15 @@ class Network(Protocol):
 
     Attributes:
         cutoff: radius of the edges it needs, Å.
+        hops: number of message-passing steps: an atom's energy depends on the environments of
+            atoms up to ``hops - 1`` edges away.
+        invariant: whether its energies are invariant under rotation by construction.
         inputs: names of the optional inputs of :class:`Graph` that it reads.
     """
 
     cutoff: float
+    hops: int
+    invariant: bool
     inputs: tuple[str, ...]
 
     def __call__(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
@@ -78,6 +83,8 @@ class Potential(nn.Module):
         baseline: energy in eV of each species, by atomic number.
         scale: factor on the network's output, eV.
         repulsion: add a ZBL repulsion at short range.
+        auxiliary: an invariant network that symmetrisation uses where an atom has no frame (see
+            :mod:`pointedge.potentials.ecse`); the potential itself does not call it.
         information: what a model card says, plain values (data, errors, units).
     """
 
@@ -91,9 +98,11 @@ class Potential(nn.Module):
         scale: float = 1.0,
         repulsion: bool = False,
         information: dict[str, Any] | None = None,
+        auxiliary: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.auxiliary = auxiliary
         self.species: tuple[int, ...] = tuple(network.to_config()["species"])  # type: ignore[operator]
         self.zbl = ZBL(self.species) if repulsion else None
         self.information = dict(information or {})

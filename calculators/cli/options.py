@@ -19,7 +19,9 @@ ModelOption = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="torch device; default: cpu")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64; default: the model's own")]
-Symmetrize = Annotated[str | None, typer.Option(help="exact symmetrisation of the model: ecse")]
+Symmetrize = Annotated[
+    str | None, typer.Option(help="ecse (exact), octahedral, lebedev:N; default: none")
+]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

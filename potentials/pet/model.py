@@ -46,6 +46,9 @@ class PET(nn.Module):
         super().__init__()
         self.config = config
         self.cutoff = config.cutoff
+        # The production featuriser mixes in the reverse messages of the last layer too.
+        self.hops = config.num_gnn_layers + (config.featurizer == "feedforward")
+        self.invariant = config.edge_input == "length"
         self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
         self.smooth = cutoff_function(config.cutoff_function)
         residual = config.featurizer == "residual"

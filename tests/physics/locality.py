@@ -111,5 +111,5 @@ class Locality(Battery):
 
         ends = frames_at(np.array([-reach, reach]))
         edges = [Graph.from_atoms(a, potential.cutoff).num_edges for a in ends]
-        assert edges[0] > edges[1] > 40
+        assert edges[0] > edges[1] > 30
         self.check_path(potential, frames_at, (reach, reach), "a crossing neighbour")

@@ -16,7 +16,7 @@ DERIVATIVE = 1e-7  # max|finite difference - derivative| / max|derivative|, floa
 ENERGY = 1e-12  # |ΔE| / Σ|E_i| of two energies that should be equal, float64
 FORCE = 1e-10  # |ΔF| / max|F| of two forces that should be equal, float64
 FLOAT32 = 3  # error in float32, in units of the float32-minus-float64 difference
-STEPS = (1e-4, 5e-5, 2e-4, 2e-5, 5e-4)  # Å, or strain; the best one counts
+STEPS = (1e-4, 5e-5, 2e-4, 2e-5, 5e-4, 1e-5, 5e-6)  # Å, or strain; the best one counts
 
 
 def predict(potential: Potential, atoms: Atoms | Sequence[Atoms], **options: bool) -> Prediction:

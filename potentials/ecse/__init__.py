@@ -1,0 +1,1 @@
+"""ECSE: exact symmetry under rotation from an ensemble of coordinate systems."""

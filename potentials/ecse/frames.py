@@ -1,0 +1,193 @@
+r"""Coordinate systems of atomic environments, with smooth weights (ECSE, arXiv 2305.19302).
+
+Every ordered pair (j, j') of an atom's neighbours gives a frame with columns
+
+.. math:: a = \hat r_j, \quad b \propto \hat r_j \times \hat r_{j'}, \quad c = a \times b
+
+that turns with the atoms; in its coordinates ``r @ frame`` an environment looks the same however it
+is turned. Only pairs inside an adaptive inner radius count, the smallest (smoothly) that holds one
+well-conditioned pair: about one pair in a liquid, some dozens in a dense solid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..cutoff import tanh
+from .weights import (
+    FrameSettings,
+    auxiliary_weight,
+    pair_weights,
+    prune,
+    rise,
+    smooth_maximum,
+    smooth_maximum_of_pairs,
+)
+
+CHUNK_PAIRS = 2**17  # pairs of neighbours whose smooth extrema are in memory at once
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of N atoms, F in all, pooled in G groups (atoms, or structures).
+
+    Attributes:
+        atoms: (F,) int64, the atom each frame belongs to, ascending.
+        first, second: (F,) int64, the edges that it is made of.
+        matrices: (F, 3, 3) float64, orthogonal; columns are the axes, coordinates ``r @ matrix``.
+        weights: (F,) float64; a frame and its mirror image share theirs.
+        auxiliary: (G,) float64, weight of the auxiliary model: 1 where there is no frame.
+        radii: (N,) float64, the inner radii in Å.
+    """
+
+    atoms: Tensor
+    first: Tensor
+    second: Tensor
+    matrices: Tensor
+    weights: Tensor
+    auxiliary: Tensor
+    radii: Tensor
+
+
+def make_frames(
+    vectors: Tensor,
+    centers: Tensor,
+    num_atoms: int,
+    cutoff: float,
+    settings: FrameSettings,
+    *,
+    group: Tensor | None = None,
+    num_groups: int = 0,
+) -> Frames:
+    """Frames and weights from edge vectors, twice differentiable in them.
+
+    Args:
+        vectors: (E, 3) Å, of all edges within the cutoff; converted to float64.
+        centers: (E,) int64, ascending.
+        num_atoms: N.
+        cutoff: radius of the environments, Å.
+        settings: see :class:`FrameSettings`.
+        group: (N,) int64, atoms whose weights are compared in pruning and for the auxiliary weight:
+            the structure of each atom, as in the research code; default: every atom for itself,
+            which alone is local and extensive.
+        num_groups: how many groups there are, where ``group`` is given.
+    """
+    if group is None:
+        group, num_groups = torch.arange(num_atoms, device=centers.device), num_atoms
+    vectors = vectors.to(torch.float64)
+    lengths = vectors.square().sum(-1).sqrt()
+    outer = settings.outer_radius(cutoff)
+    radii = inner_radii(vectors, lengths, centers, num_atoms, outer, settings)
+    first, second = _pairs(lengths.detach() < radii.detach()[centers], centers, num_atoms)
+    unit = vectors / lengths[:, None]
+    cross = torch.linalg.cross(unit.index_select(0, first), unit.index_select(0, second))
+    sine_squared = cross.square().sum(-1)
+    weights = pair_weights(
+        lengths[first], lengths[second], sine_squared, radii[centers[first]], settings
+    )
+    (chosen,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
+    first, second, weights = first[chosen], second[chosen], weights[chosen]
+    groups = group[centers[first]]
+    largest = smooth_maximum(weights, groups, num_groups, settings.beta_weights)
+    weights = prune(weights, largest, groups, settings)
+    (kept,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
+    first, second, weights = first[kept], second[kept], weights[kept]
+    matrices = _matrices(unit.index_select(0, first), unit.index_select(0, second))
+    if settings.parity == "O3":
+        first, second, weights = (x.repeat_interleave(2) for x in (first, second, 0.5 * weights))
+        mirror = torch.tensor([1.0, -1.0, 1.0], dtype=matrices.dtype, device=matrices.device)
+        matrices = torch.stack([matrices, matrices * mirror], dim=1).flatten(0, 1)
+    return Frames(
+        atoms=centers[first],
+        first=first,
+        second=second,
+        matrices=matrices,
+        weights=weights,
+        auxiliary=auxiliary_weight(largest, settings),
+        radii=radii,
+    )
+
+
+def inner_radii(
+    vectors: Tensor,
+    lengths: Tensor,
+    centers: Tensor,
+    num_atoms: int,
+    outer: float,
+    settings: FrameSettings,
+) -> Tensor:
+    """Inner radii (N,): a smooth minimum, over pairs of neighbours, of the longer of the two.
+
+    Pairs that are nearly collinear do not count, and without any pair the radius is
+    ``outer + radius_width``. Memory is that of one chunk of pairs; others run again for gradients.
+    """
+    (near,) = torch.nonzero(lengths < outer, as_tuple=True)
+    vectors, centers = vectors[near], centers[near]
+    counts = torch.bincount(centers, minlength=num_atoms)
+    begin = torch.cumsum(counts, 0) - counts
+    slot = torch.arange(len(near), device=near.device) - begin[centers]
+    radii, first_edge, start = [], 0, 0
+    host = counts.tolist()
+    while start < num_atoms:
+        stop, width, edges = start, 1, 0
+        while stop < num_atoms:
+            width_with = max(width, host[stop])
+            if stop > start and (stop + 1 - start) * width_with**2 > CHUNK_PAIRS:
+                break
+            width, edges, stop = width_with, edges + host[stop], stop + 1
+        part = slice(first_edge, first_edge + edges)
+        place = (centers[part] - start) * width + slot[part]
+        # Empty slots hold a neighbour beyond the outer radius, which has no weight.
+        padded = vectors.new_full(((stop - start) * width, 3), outer).index_copy(
+            0, place, vectors[part]
+        )
+        arguments = (padded.view(stop - start, width, 3), outer, settings)
+        if stop - start < num_atoms and torch.is_grad_enabled() and vectors.requires_grad:
+            chunk = checkpoint(_radii, *arguments, use_reentrant=False, preserve_rng_state=False)
+        else:
+            chunk = _radii(*arguments)
+        radii.append(chunk)
+        first_edge, start = first_edge + edges, stop
+    return torch.cat(radii) if radii else vectors.new_zeros(0)
+
+
+def _radii(vectors: Tensor, outer: float, settings: FrameSettings) -> Tensor:
+    """Inner radii (n,) of padded environments (n, M, 3)."""
+    length = vectors.square().sum(-1).sqrt()
+    unit = vectors / length[..., None]
+    sine_squared = 1 - torch.matmul(unit, unit.transpose(1, 2)).square()
+    taper = tanh(length, outer, settings.radius_width)
+    weight = taper[:, :, None] * taper[:, None, :]
+    weight = weight * rise(sine_squared, settings.sine, settings.sine_width)
+    longer = smooth_maximum_of_pairs(length[:, :, None], length[:, None, :], settings.beta)
+    # The outer radius is one more entry of weight 1. Ordered pairs count every pair twice.
+    excess = longer - outer
+    share = 0.5 * weight * torch.exp(-settings.beta * excess)
+    minimum = (share * excess).sum((1, 2)) / (1 + share.sum((1, 2)))
+    return outer + minimum + settings.radius_width
+
+
+def _pairs(inside: Tensor, centers: Tensor, num_atoms: int) -> tuple[Tensor, Tensor]:
+    """Ordered pairs (P,), (P,) of different edges of one atom among those ``inside`` (E,) bool."""
+    (edges,) = torch.nonzero(inside, as_tuple=True)
+    counts = torch.bincount(centers[edges], minlength=num_atoms)
+    begin = (torch.cumsum(counts, 0) - counts)[centers[edges]]
+    repeats = counts[centers[edges]]
+    first = torch.repeat_interleave(repeats)
+    within = (
+        torch.arange(len(first), device=edges.device) - (torch.cumsum(repeats, 0) - repeats)[first]
+    )
+    second = begin[first] + within
+    different = first != second
+    return edges[first[different]], edges[second[different]]
+
+
+def _matrices(first: Tensor, second: Tensor) -> Tensor:
+    """Right-handed frames (F, 3, 3) of unit vectors (F, 3) that are not collinear."""
+    normal = torch.linalg.cross(first, second)
+    normal = normal / normal.square().sum(-1, keepdim=True).sqrt()
+    return torch.stack([first, normal, torch.linalg.cross(first, normal)], dim=-1)

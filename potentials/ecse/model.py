@@ -1,0 +1,192 @@
+r"""ECSE: a network made exactly invariant by averaging over frames of the atoms (arXiv 2305.19302).
+
+.. math:: E_i = \frac{\sum_f w_f\, e_i(F_f^{-1} A) + w_\mathrm{aux}\, e_i^\mathrm{aux}(A)}
+                     {\sum_f w_f + w_\mathrm{aux}}
+
+where :math:`e_i(F_f^{-1} A)` is the backbone's energy of atom i in the coordinates of frame f. The
+sums run over the frames of atom i (scope "atom": local and extensive; the backbone sees the atom's
+receptive field) or of all atoms of its structure (scope "structure", as in the research code). The
+backbone is any :class:`Network`: all that is turned are edge vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..graph import Graph
+from ..suggestions import did_you_mean
+from .fields import copies, receptive_fields, structure_fields
+from .frames import Frames, make_frames
+from .weights import FrameSettings
+
+Scope = Literal["atom", "structure"]
+CHUNK_EDGES = {"cpu": 2**16, "cuda": 2**21}  # edges that the backbone sees at once
+
+
+class MissingAuxiliaryError(ValueError):
+    """An environment without frames met a symmetrised network that has no auxiliary one."""
+
+
+class ECSE(nn.Module):
+    """A network that averages a backbone over frames; itself a :class:`Network`.
+
+    Args:
+        backbone: what is to be symmetrised.
+        scope: "atom" or "structure".
+        frames: parameters of frames and weights.
+        auxiliary: an invariant network for environments with no frame, or with poor ones. Its
+            energies are shifted so that an atom without neighbours has the backbone's energy.
+
+    Raises:
+        ValueError: an unknown scope, or a backbone that is invariant already.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        scope: Scope = "atom",
+        frames: FrameSettings | None = None,
+        auxiliary: Any | None = None,
+    ) -> None:
+        super().__init__()
+        if backbone.invariant:
+            raise ValueError("the network is invariant under rotation already; use it as it is.")
+        if scope not in get_args(Scope):
+            raise ValueError(f"unknown scope {scope!r}; {did_you_mean(scope, get_args(Scope))}")
+        self.backbone, self.auxiliary = backbone, auxiliary
+        self.scope, self.frames = scope, frames or FrameSettings()
+        self.cutoff = max(backbone.cutoff, auxiliary.cutoff if auxiliary is not None else 0.0)
+        self.hops: int = backbone.hops
+        self.inputs: tuple[str, ...] = backbone.inputs
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings of the backbone."""
+        return self.backbone.to_config()
+
+    def forward(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """Atomic energies (N,) in float64, from edge vectors (E, 3) in Å.
+
+        Raises:
+            MissingAuxiliaryError: some atom needs the auxiliary network, and there is none.
+        """
+        everything, edge_vectors = graph, edge_vectors.to(torch.float64)
+        graph, vectors = within(everything, edge_vectors, self.backbone.cutoff)
+        whole = self.scope == "structure"
+        group = graph.structure if whole else torch.arange(graph.num_atoms, device=vectors.device)
+        num_groups = graph.num_structures if whole else graph.num_atoms
+        frames = make_frames(
+            vectors,
+            graph.centers,
+            graph.num_atoms,
+            self.backbone.cutoff,
+            self.frames,
+            group=group,
+            num_groups=num_groups,
+        )
+        numerator = self._average(graph, vectors, frames)
+        weight = frames.weights.new_zeros(num_groups).index_add(
+            0, group[frames.atoms], frames.weights
+        )
+        if bool((frames.auxiliary > 0).any()):
+            energies = self._auxiliary(everything, edge_vectors, frames.auxiliary[group])
+            numerator = numerator + frames.auxiliary[group] * energies
+            weight = weight + frames.auxiliary
+        return numerator / weight[group]
+
+    def _average(self, graph: Graph, vectors: Tensor, frames: Frames) -> Tensor:
+        """Weighted sums (N,) of the backbone's energies over frames, in chunks."""
+        numerator = vectors.new_zeros(graph.num_atoms)
+        parts = self._chunks(graph, frames)
+        for part in parts:
+            arguments = (
+                graph,
+                vectors,
+                frames.matrices[part],
+                frames.weights[part],
+                frames.atoms[part],
+            )
+            if len(parts) > 1 and torch.is_grad_enabled() and vectors.requires_grad:
+                sums = checkpoint(
+                    self._sum, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                sums = self._sum(*arguments)
+            numerator = numerator + sums
+        return numerator
+
+    def _sum(
+        self, graph: Graph, vectors: Tensor, matrices: Tensor, weights: Tensor, atoms: Tensor
+    ) -> Tensor:
+        """The contribution (N,) of some frames to the numerators."""
+        if self.scope == "structure":
+            copied, members = copies(graph, structure_fields(graph), graph.structure[atoms])
+            chosen = torch.arange(len(members.atoms), device=atoms.device)
+        else:
+            owners, field = torch.unique(atoms, return_inverse=True)
+            copied, members = copies(graph, receptive_fields(graph, owners, self.hops), field)
+            (chosen,) = torch.nonzero(members.atoms == atoms[members.atom_field], as_tuple=True)
+        turned = copied.rotated(matrices.detach().to(copied.positions.dtype))
+        local = torch.einsum(
+            "ex,exy->ey",
+            vectors.index_select(0, members.edges),
+            matrices.index_select(0, members.edge_field),
+        )
+        energies = self.backbone(turned, local).to(torch.float64)
+        terms = weights[members.atom_field[chosen]] * energies[chosen]
+        return vectors.new_zeros(graph.num_atoms).index_add(0, members.atoms[chosen], terms)
+
+    def _chunks(self, graph: Graph, frames: Frames) -> list[slice]:
+        """Consecutive frames whose fields have about CHUNK_EDGES edges, at most."""
+        limit = CHUNK_EDGES[frames.weights.device.type]
+        ends = torch.cumsum(self.field_sizes(graph)[frames.atoms], 0).cpu()
+        slices, start = [], 0
+        while start < len(ends):
+            used = int(ends[start - 1]) if start else 0
+            stop = max(int(torch.searchsorted(ends, used + limit, right=True)), start + 1)
+            slices.append(slice(start, stop))
+            start = stop
+        return slices
+
+    def field_sizes(self, graph: Graph) -> Tensor:
+        """Upper bounds (N,) on the number of edges in the field of each atom."""
+        if self.scope == "structure":
+            edges = torch.bincount(graph.structure[graph.centers], minlength=graph.num_structures)
+            return edges[graph.structure]
+        counts = torch.bincount(graph.centers, minlength=graph.num_atoms)
+        sizes = counts
+        for _ in range(self.hops - 1):
+            sizes = counts + torch.zeros_like(counts).index_add(
+                0, graph.centers, sizes[graph.neighbors]
+            )
+        return (2 * sizes).clamp(max=graph.num_edges)
+
+    def _auxiliary(self, graph: Graph, edge_vectors: Tensor, weights: Tensor) -> Tensor:
+        """Energies (N,) of the auxiliary network, with the backbone's for isolated atoms."""
+        if self.auxiliary is None:
+            atom = int(torch.nonzero(weights > 0)[0])
+            raise MissingAuxiliaryError(
+                f"the environment of atom {atom} is empty, collinear or nearly so (auxiliary "
+                f"weight {float(weights.detach()[atom]):.3g}), and the model has no auxiliary "
+                "network for such; add one with `pointedge distill-auxiliary`."
+            )
+        isolated, none = within(graph, edge_vectors, 0.0)
+        shift = self.backbone(isolated, none) - self.auxiliary(isolated, none)
+        return (self.auxiliary(graph, edge_vectors) + shift).to(torch.float64)
+
+
+def within(graph: Graph, vectors: Tensor, cutoff: float) -> tuple[Graph, Tensor]:
+    """The graph and its edge vectors (E, 3) with only the edges shorter than the cutoff."""
+    (kept,) = torch.nonzero(vectors.detach().square().sum(-1) < cutoff**2, as_tuple=True)
+    if len(kept) == graph.num_edges:
+        return graph, vectors
+    return replace(
+        graph,
+        centers=graph.centers[kept],
+        neighbors=graph.neighbors[kept],
+        shifts=graph.shifts[kept],
+    ), vectors.index_select(0, kept)

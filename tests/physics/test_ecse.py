@@ -1,0 +1,59 @@
+"""The physics battery on networks that ECSE has made invariant."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from pointedge.potentials.ecse.model import ECSE
+from pointedge.potentials.pet import PET, PETConfig
+from pointedge.potentials.potential import Potential
+
+from .. import structures
+from .battery import PotentialBattery, lively
+from .test_pet import PRODUCTION
+from .toy import TiltedGas
+
+CUTOFF = 2.8  # Å; every frame of every atom costs its receptive field, some 75 edges here
+
+
+def pet(**changes) -> PET:
+    return PET(PETConfig(**{**PRODUCTION, "cutoff": CUTOFF, **changes}))
+
+
+@cache
+def symmetrized(name: str) -> Potential:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        backbone = {
+            "pet": pet,
+            "one-hop": lambda: pet(num_gnn_layers=1, featurizer="residual"),
+            "toy": lambda: TiltedGas(structures.SPECIES, cutoff=CUTOFF),
+        }[name]()
+        network = ECSE(backbone, auxiliary=pet(edge_input="length", num_gnn_layers=1))
+    return lively(network, seed=23)
+
+
+class ECSEBattery(PotentialBattery):
+    name = ""
+    invariant = True
+
+    @pytest.fixture
+    def potential(self):
+        return symmetrized(self.name)
+
+
+class TestPET(ECSEBattery):
+    name = "pet"
+
+
+class TestOneHop(ECSEBattery):
+    name = "one-hop"
+
+
+class TestToy(ECSEBattery):
+    """A backbone that is nothing like PET: what ECSE asks of one is all it has."""
+
+    name = "toy"

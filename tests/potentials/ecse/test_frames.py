@@ -1,0 +1,239 @@
+"""Frames and weights: reference numbers, a slow twin, symmetry, smoothness, derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointedge.potentials.ecse import frames as frames_module
+from pointedge.potentials.ecse.frames import make_frames
+from pointedge.potentials.ecse.weights import FrameSettings, smooth_maximum
+from pointedge.potentials.graph import Graph, random_rotations
+
+from ... import structures
+from ..published import CASES
+from . import twin
+
+CUTOFF = 3.5
+RESEARCH = FrameSettings(parity="SO3", outer="research", negligible=1e-10)
+FRAMES = {**structures.patterns(), **structures.awkward(), "atom": structures.isolated_atom()}
+ROUNDING = 1e-12  # of sums of some hundred terms of order 1, and exponents of order 10
+with np.load(CASES / "ecse_reference.npz") as archive:
+    REFERENCE = {key: archive[key] for key in archive.files}
+NAMES = sorted({key.split("/")[0] for key in REFERENCE})
+
+
+def made(atoms, frame_settings=None, cutoff=CUTOFF, **options):
+    graph = Graph.from_atoms(atoms, cutoff)
+    chosen = frame_settings or FrameSettings()
+    found = make_frames(
+        graph.edge_vectors(), graph.centers, graph.num_atoms, cutoff, chosen, **options
+    )
+    return SimpleNamespace(**{key: value.numpy() for key, value in vars(found).items()})
+
+
+def sorted_frames(weights, matrices):
+    """Weights and frames in an order that does not depend on how they were generated."""
+    rows = np.column_stack([np.ravel(weights), np.reshape(matrices, (-1, 9))])
+    return rows[np.lexsort(np.round(rows, 8).T[::-1])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_of_the_research_code(name):
+    case = {k.split("/")[1]: v for k, v in REFERENCE.items() if k.startswith(f"{name}/")}
+    atoms = Atoms(case["numbers"], case["positions"], cell=case["cell"], pbc=case["pbc"])
+    group = {"group": torch.zeros(len(atoms), dtype=torch.int64), "num_groups": 1}
+    before = made(atoms, replace(RESEARCH, pruning_rounds=0), 4.5, **group)
+    after = made(atoms, RESEARCH, 4.5, **group)
+    np.testing.assert_allclose(after.radii, case["r_in"], rtol=1e-12)
+    np.testing.assert_allclose(
+        np.sort(before.weights), np.sort(case["weights_before_pruning_sorted"]), rtol=1e-12
+    )
+    np.testing.assert_allclose(after.auxiliary, [case["weight_aux"]], rtol=1e-12)
+    assert len(after.weights) == case["n_frames"]
+    if len(after.weights):
+        np.testing.assert_allclose(
+            sorted_frames(after.weights, after.matrices),
+            sorted_frames(case["weights"], case["frames"]),
+            rtol=0,
+            atol=1e-12,
+        )
+
+
+@pytest.mark.parametrize("research", [True, False])
+@pytest.mark.parametrize("name", FRAMES)
+def test_slow_twin(name, research):
+    atoms, s = FRAMES[name], RESEARCH if research else FrameSettings(parity="SO3")
+    graph = Graph.from_atoms(atoms, CUTOFF)
+    found = made(atoms, s)
+    for i in range(len(atoms)):
+        vectors = graph.edge_vectors()[graph.centers == i].numpy()
+        radius = twin.inner_radius(vectors, s.outer_radius(CUTOFF), s)
+        np.testing.assert_allclose(found.radii[i], radius, rtol=ROUNDING)
+        auxiliary, weights, matrices = twin.prune(*twin.frames_of(vectors, radius, s), s)
+        np.testing.assert_allclose(found.auxiliary[i], auxiliary, atol=ROUNDING)
+        mine = found.atoms == i
+        np.testing.assert_allclose(
+            sorted_frames(found.weights[mine], found.matrices[mine]),
+            sorted_frames(weights, matrices),
+            atol=ROUNDING,
+        )
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames_turn_with_the_atoms(name):
+    graph = Graph.from_atoms(FRAMES[name], CUTOFF)
+    generator = torch.Generator().manual_seed(1)
+    before = make_frames(
+        graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, FrameSettings()
+    )
+    for rotation in random_rotations(8, generator=generator):
+        turned = make_frames(
+            graph.edge_vectors() @ rotation, graph.centers, graph.num_atoms, CUTOFF, FrameSettings()
+        )
+        # A frame turns into one of the two of its pair: into the mirrored one if R is improper.
+        matrices = rotation.T @ before.matrices
+        if torch.linalg.det(rotation) < 0:
+            matrices = matrices.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+        torch.testing.assert_close(turned.weights, before.weights, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(turned.matrices, matrices, rtol=0, atol=1e-11)
+
+
+def test_mirror_images_are_improper():
+    found = made(FRAMES["TTT"])
+    signs = np.linalg.det(found.matrices)
+    np.testing.assert_allclose(signs, np.resize([1.0, -1.0], len(signs)))
+    proper = made(FRAMES["TTT"], FrameSettings(parity="SO3"))
+    np.testing.assert_array_equal(found.matrices[::2], proper.matrices)
+    np.testing.assert_array_equal(2 * found.weights[1::2], proper.weights)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 30), st.floats(-0.3, 0.05), st.booleans())
+def test_inner_radius_stays_within_the_cutoff(seed, neighbors, where, linear):
+    """Random crowded shells about the outer radius, the worst case, nearly collinear ones too."""
+    rng = np.random.default_rng(seed)
+    s = FrameSettings()
+    directions = rng.normal(size=(neighbors, 3)) * ([1, 0.3, 0.3] if linear else 1)
+    lengths = s.outer_radius(CUTOFF) + where + rng.normal(scale=0.02, size=neighbors)
+    vectors = lengths[:, None] * directions / np.linalg.norm(directions, axis=1)[:, None]
+    found = make_frames(
+        torch.from_numpy(vectors), torch.zeros(neighbors, dtype=torch.int64), 1, CUTOFF, s
+    )
+    # Without any frame the auxiliary model takes over, and how far the radius reaches is moot.
+    reach = CUTOFF if len(found.weights) else s.outer_radius(CUTOFF) + s.radius_width
+    assert found.radii.item() <= reach + 1e-12
+
+
+@pytest.mark.parametrize("name", ["TTT", "small-cell", "FFF"])
+def test_derivatives(name):
+    """First and second derivatives of radii, weights, frames and auxiliary weights."""
+    graph = Graph.from_atoms(FRAMES[name], 2.3)
+    mix = torch.Generator().manual_seed(0)
+
+    def function(vectors):
+        f = make_frames(vectors, graph.centers, graph.num_atoms, 2.3, FrameSettings(parity="SO3"))
+        coordinates = torch.einsum("fx,fxy->fy", vectors[f.second], f.matrices)
+        return f.radii, f.auxiliary, f.weights, coordinates.sin()
+
+    vectors = graph.edge_vectors().requires_grad_()
+    assert len(function(vectors)[2]) > 0
+    directions = torch.randn(vectors.shape, dtype=torch.float64, generator=mix)
+
+    def along(x):
+        return function(vectors.detach() + x * directions)
+
+    x = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, x, eps=1e-6, atol=1e-6)
+    assert torch.autograd.gradgradcheck(along, x, eps=1e-6, atol=1e-5)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    graph = Graph.from_atoms(FRAMES["TTT"], CUTOFF)
+    results = []
+    for pairs in (1, 500, 2**20):
+        monkeypatch.setattr(frames_module, "CHUNK_PAIRS", pairs)
+        vectors = graph.edge_vectors().requires_grad_()
+        f = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, FrameSettings())
+        (gradient,) = torch.autograd.grad((f.weights * f.matrices[:, 0, 1]).sum(), vectors)
+        results.append((f.radii, f.weights, f.matrices, gradient))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_every_atom_for_itself_is_extensive():
+    """Far copies have the same frames; pruning of one atom knows nothing of the others."""
+    molecule, other = FRAMES["FFF"], FRAMES["FTF"].copy()
+    other.pbc = False
+    other.positions += 100
+    alone, both = made(molecule), made(molecule + other)
+    mine = both.atoms < len(molecule)
+    np.testing.assert_allclose(
+        sorted_frames(both.weights[mine], both.matrices[mine]),
+        sorted_frames(alone.weights, alone.matrices),
+        atol=ROUNDING,
+    )
+    np.testing.assert_allclose(both.auxiliary[: len(molecule)], alone.auxiliary, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("outer", ["smooth", "research"])
+def test_a_neighbour_crosses_the_cutoff(outer):
+    """Two neighbours at a right angle, the farther one leaving: weights go to zero, or jump."""
+    lengths = torch.linspace(CUTOFF - 0.4, CUTOFF + 0.02, 8001, dtype=torch.float64)
+    vectors = torch.zeros(len(lengths), 2, 3, dtype=torch.float64)  # one environment per length
+    vectors[:, 0, 0], vectors[:, 1, 1] = 1.0, lengths
+    centers = torch.arange(len(lengths))[:, None].expand(-1, 2)
+    within = vectors.square().sum(-1) < CUTOFF**2
+    s = FrameSettings(parity="SO3", outer=outer)
+    found = make_frames(vectors[within], centers[within], len(lengths), CUTOFF, s)
+    weights = torch.zeros(len(lengths), dtype=torch.float64)
+    path = torch.stack([weights.index_add(0, found.atoms, found.weights), found.auxiliary], 1)
+    path = path.numpy()
+    jumps = np.abs(np.diff(path, axis=0)).max(axis=0)
+    if outer == "research":  # the known defect of the research code, kept to reproduce it
+        assert jumps[0] > 6
+        assert jumps[1] > 0.9
+    else:  # the steepest slope is some 200 per Å over the 5e-5 Å of a step
+        assert jumps[0] < 0.02
+        assert jumps[1] < 0.02
+    np.testing.assert_array_equal(path[-1], [0, 1])
+
+
+def test_collinear_and_empty_environments_have_no_frames():
+    for positions in (
+        [[0, 0, 0]],
+        [[0, 0, 0], [1.1, 0, 0]],
+        [[-1.1, 0, 0], [0, 0, 0], [1.1, 0, 0]],
+    ):
+        found = made(Atoms(f"O{len(positions)}", positions))
+        assert len(found.weights) == 0
+        assert found.auxiliary.tolist() == [1.0] * len(positions)
+    none = torch.zeros(0, dtype=torch.int64)
+    found = make_frames(torch.zeros(0, 3), none, 0, CUTOFF, FrameSettings())
+    assert len(found.weights) == len(found.radii) == 0
+
+
+def test_tiny_weights_have_finite_derivatives():
+    weights = torch.tensor([1e-140, 3e-140, 2.0], dtype=torch.float64, requires_grad=True)
+    group = torch.tensor([0, 0, 1])
+    maximum = smooth_maximum(weights, group, 3, 1.0)
+    np.testing.assert_allclose(maximum.detach().numpy(), [2.5e-140, 2.0, 0.0])
+    (gradient,) = torch.autograd.grad(maximum.sum(), weights, create_graph=True)
+    (second,) = torch.autograd.grad(gradient[2], weights)
+    assert torch.isfinite(gradient).all()
+    assert torch.isfinite(second).all()
+
+
+def test_misspelt_settings_are_refused():
+    with pytest.raises(ValueError, match="unknown parity 'SO2'; did you mean 'SO3'"):
+        FrameSettings(parity="SO2")
+    with pytest.raises(ValueError, match="unknown outer 'smoth'; did you mean 'smooth'"):
+        FrameSettings(outer="smoth")
