@@ -41,6 +41,8 @@ class FrameSettings:
         radius_width: width of the taper at the inner radius, Å.
         sine: a pair counts for the inner radius above this squared sine of its angle ...
         sine_width: ... and fully this much above it. Frames have weight from ``sine - sine_width``.
+        tie_break: of the two orders of a pair, that with the nearer neighbour first is preferred:
+            the other fades away over this difference of lengths in Å; 0: both count alike.
         beta_weights: sharpness of the smooth maximum of weights.
         auxiliary_threshold: the auxiliary weight is 0 where the largest weight exceeds this.
         pruning_rounds: how often frames far below the largest weight are pruned; 0: never.
@@ -57,6 +59,7 @@ class FrameSettings:
     radius_width: float = 0.15
     sine: float = 0.2
     sine_width: float = 0.15
+    tie_break: float = 0.0
     beta_weights: float = 1.0
     auxiliary_threshold: float = 0.5
     pruning_rounds: int = 4
@@ -110,7 +113,10 @@ def pair_weights(
     start = settings.sine - settings.sine_width
     width = settings.radius_width
     angular = rise(sine_squared, start, settings.sine_width) * (sine_squared - start)
-    return tanh(first, radius, width) * tanh(second, radius, width) * angular / settings.sine_width
+    weights = tanh(first, radius, width) * tanh(second, radius, width) * angular
+    if settings.tie_break > 0:
+        weights = weights * rise(second - first, -settings.tie_break, 2 * settings.tie_break)
+    return weights / settings.sine_width
 
 
 def auxiliary_weight(largest: Tensor, settings: FrameSettings) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..cutoff import FUNCTIONS
+from ..ecse.weights import FrameSettings
 from ..suggestions import did_you_mean
 
 
@@ -39,6 +40,9 @@ class PETConfig:
         system_conditioning: condition on total charge and spin multiplicity.
         max_charge: largest absolute charge, e.
         max_spin_multiplicity: largest multiplicity 2S+1.
+        symmetry: "none"; or "layers": every layer sees each neighbourhood in frames of its own, and
+            is exactly invariant under rotation (see :mod:`.views`).
+        frames: parameters of those frames.
     """
 
     species: tuple[int, ...]
@@ -65,6 +69,8 @@ class PETConfig:
     system_conditioning: bool = False
     max_charge: int = 10
     max_spin_multiplicity: int = 10
+    symmetry: Literal["none", "layers"] = "none"
+    frames: FrameSettings = field(default_factory=FrameSettings)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can be built from."""
@@ -84,23 +90,34 @@ class PETConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1.")
         hints = get_type_hints(type(self))
-        for field in fields(self):
-            options = [o for o in get_args(hints[field.name]) if isinstance(o, str)]
-            value = getattr(self, field.name)
+        for name, hint in hints.items():
+            options = [o for o in get_args(hint) if isinstance(o, str)]
+            value = getattr(self, name)
             if options and value not in options:
-                raise ValueError(f"{field.name} = {value!r}; {did_you_mean(str(value), options)}")
+                raise ValueError(f"{name} = {value!r}; {did_you_mean(str(value), options)}")
+        if self.symmetry == "layers" and self.edge_input != "vector+length":
+            raise ValueError(
+                f"symmetry = 'layers' needs edge_input = 'vector+length', not {self.edge_input!r}."
+            )
         assert set(get_args(hints["cutoff_function"])) == set(FUNCTIONS)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PETConfig:
         """Build from plain values, as found in a YAML file; an unknown key is refused."""
-        known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ValueError(f"unknown PET setting {key!r}; {did_you_mean(key, known)}")
+        _refuse_unknown(cls, values, "PET")
+        if "frames" in values:
+            _refuse_unknown(FrameSettings, values["frames"], "frame")
+            values = {**values, "frames": FrameSettings(**values["frames"])}
         return cls(**values)
 
     @property
     def node_width(self) -> int:
         """Width of node features."""
         return self.d_pet if self.d_node is None else self.d_node
+
+
+def _refuse_unknown(kind: type, values: dict[str, Any], what: str) -> None:
+    known = {f.name for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown {what} setting {key!r}; {did_you_mean(key, known)}")

@@ -74,42 +74,39 @@ class Layout:
         rank[atom_order] = torch.arange(num_atoms, device=centers.device)
         centers, edge_order = torch.sort(rank[centers], stable=True)
         reverse = reverse_edges(centers, rank[neighbors[edge_order]], shifts[edge_order], num_atoms)
-        chunks = _chunks(counts, chunk_tokens)
+        chunks = cut(counts, chunk_tokens)
         return cls(atom_order, edge_order, centers, reverse, chunks)
 
-    def map(
-        self,
-        function: Callable[..., tuple[Tensor, ...]],
-        nodes: tuple[Tensor, ...],
-        edges: tuple[Tensor, ...],
-        *,
-        recompute: bool,
-    ) -> tuple[Tensor, ...]:
-        """Apply ``function(chunk, *nodes, *edges)`` chunk by chunk and join what it returns.
 
-        With ``recompute`` a chunk keeps only its inputs, and runs again in the backward pass.
-        """
-        # split, not slices: the gradient of a slice is as long as the whole tensor.
-        atom_counts = [chunk.atoms.stop - chunk.atoms.start for chunk in self.chunks]
-        edge_counts = [chunk.edges.stop - chunk.edges.start for chunk in self.chunks]
-        parts = [x.split(atom_counts) for x in nodes] + [x.split(edge_counts) for x in edges]
-        results = []
-        for chunk, *arguments in zip(self.chunks, *parts, strict=True):
-            if recompute:
-                results.append(
-                    checkpoint(
-                        function,
-                        chunk,
-                        *arguments,
-                        use_reentrant=False,
-                        preserve_rng_state=False,
-                    )
+def map_chunks(
+    chunks: list[Chunk],
+    function: Callable[..., tuple[Tensor, ...]],
+    nodes: tuple[Tensor, ...],
+    edges: tuple[Tensor, ...],
+    *,
+    recompute: bool,
+) -> tuple[Tensor, ...]:
+    """Apply ``function(chunk, *nodes, *edges)`` chunk by chunk and join what it returns.
+
+    With ``recompute`` a chunk keeps only its inputs, and runs again in the backward pass.
+    """
+    # split, not slices: the gradient of a slice is as long as the whole tensor.
+    atom_counts = [chunk.atoms.stop - chunk.atoms.start for chunk in chunks]
+    edge_counts = [chunk.edges.stop - chunk.edges.start for chunk in chunks]
+    parts = [x.split(atom_counts) for x in nodes] + [x.split(edge_counts) for x in edges]
+    results = []
+    for chunk, *arguments in zip(chunks, *parts, strict=True):
+        if recompute:
+            results.append(
+                checkpoint(
+                    function, chunk, *arguments, use_reentrant=False, preserve_rng_state=False
                 )
-            else:
-                results.append(function(chunk, *arguments))
-        if len(results) == 1:
-            return results[0]
-        return tuple(torch.cat(outputs) for outputs in zip(*results, strict=True))
+            )
+        else:
+            results.append(function(chunk, *arguments))
+    if len(results) == 1:
+        return results[0]
+    return tuple(torch.cat(outputs) for outputs in zip(*results, strict=True))
 
 
 def reverse_edges(centers: Tensor, neighbors: Tensor, shifts: Tensor, num_atoms: int) -> Tensor:
@@ -137,7 +134,7 @@ def _lexsort(major: Tensor, minor: Tensor) -> Tensor:
     return order[torch.argsort(major[order], stable=True)]
 
 
-def _chunks(counts: Tensor, chunk_tokens: int) -> list[Chunk]:
+def cut(counts: Tensor, chunk_tokens: int) -> list[Chunk]:
     """Cut ascending neighbour counts (N,) into chunks of at most ``chunk_tokens`` padded tokens."""
     host = counts.cpu().numpy()
     first = np.concatenate([[0], np.cumsum(host)])

@@ -7,27 +7,26 @@ One implementation covers the model of the paper (arXiv 2305.19302: ``featurizer
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..cutoff import cutoff_function
+from ..ecse.frames import Frames, make_frames
 from ..graph import Graph
 from .adaptive import adaptive_cutoffs
 from .conditioning import SystemConditioning
 from .config import PETConfig
-from .layout import Chunk, Layout
-from .transformer import TransformerLayer, attention_bias
+from .layer import GNNLayer
+from .layout import Chunk, Layout, map_chunks
+from .views import Views, framed
 
 # Values in the tokens of a chunk. On a CPU smaller chunks pad less and stay in cache, larger ones
 # call fewer kernels: 2**18 beat 2**16 and 2**17, and was level with 2**30. A GPU wants them large.
 CHUNK_VALUES = {"cpu": 2**18, "cuda": 2**26}
-# Initial slope of the units that see an edge vector, 1/Å.
-GEOMETRY_SLOPE = 1.5
 # Above this many values in all edge tokens (2 GB of activations or so) those of a chunk are
 # recomputed in the backward pass, which costs a quarter more time.
 RECOMPUTE_ABOVE = 2**23
@@ -48,7 +47,7 @@ class PET(nn.Module):
         self.cutoff = config.cutoff
         # The production featuriser mixes in the reverse messages of the last layer too.
         self.hops = config.num_gnn_layers + (config.featurizer == "feedforward")
-        self.invariant = config.edge_input == "length"
+        self.invariant = config.edge_input == "length" or config.symmetry == "layers"
         self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
         self.smooth = cutoff_function(config.cutoff_function)
         residual = config.featurizer == "residual"
@@ -87,7 +86,7 @@ class PET(nn.Module):
 
         The list may reach beyond the cutoff; positions enter through ``edge_vectors`` only.
         """
-        edges = self._edges(graph, edge_vectors.to(self.edge_embedder.weight.dtype))
+        edges = self._edges(graph, edge_vectors)
         atoms = Atoms(
             species=self.species_index[graph.species][edges.layout.atom_order],
             condition=self._condition(graph, edges.layout.atom_order),
@@ -101,7 +100,7 @@ class PET(nn.Module):
         node = self.node_embedders[0](atoms.species)
         message = self.edge_embedder(edges.species)
         for k, layer in enumerate(self.gnn_layers):
-            node, output = edges.map(layer, (node,), (message,))
+            node, output = edges.see(layer, (node,), (message,))
             if atoms.condition is not None:
                 node = node + atoms.condition
             reverse = output.index_select(0, edges.layout.reverse)
@@ -112,9 +111,7 @@ class PET(nn.Module):
                 both = self.combination_norms[k](torch.cat([output, reverse], dim=-1))
                 return (message + output + self.combination_mlps[k](both),)
 
-            (message,) = edges.layout.map(
-                combine, (), (message, output, reverse), recompute=edges.recompute
-            )
+            (message,) = edges.map(combine, (), (message, output, reverse))
         return self._readout(0, node, message, edges)
 
     def _residual(self, atoms: Atoms, edges: Edges) -> Tensor:
@@ -122,7 +119,7 @@ class PET(nn.Module):
         message = self.edge_embedder(edges.species)
         energies = torch.zeros((), dtype=message.dtype, device=message.device)
         for k, layer in enumerate(self.gnn_layers):
-            node, output = edges.map(layer, (self.node_embedders[k](atoms.species),), (message,))
+            node, output = edges.see(layer, (self.node_embedders[k](atoms.species),), (message,))
             if atoms.condition is not None:
                 node = node + atoms.condition
             energies = energies + self._readout(k, node, output, edges)
@@ -135,12 +132,13 @@ class PET(nn.Module):
         def bonds(chunk: Chunk, message: Tensor, factor: Tensor) -> tuple[Tensor]:
             return (self.edge_heads[k](message)[:, 0] * factor,)
 
-        (bond,) = edges.layout.map(bonds, (), (message, edges.factor), recompute=edges.recompute)
+        (bond,) = edges.map(bonds, (), (message, edges.factor))
         return self.node_heads[k](node)[:, 0].index_add(0, edges.layout.centers, bond)
 
     def _edges(self, graph: Graph, vectors: Tensor) -> Edges:
         """Lay out the edges within the (pair) cutoff, with their smooth factors."""
         config = self.config
+        exact, vectors = vectors, vectors.to(self.edge_embedder.weight.dtype)
         length = _length(vectors)
         radius: Tensor | None = None
         if config.num_neighbors_adaptive is not None:
@@ -148,24 +146,44 @@ class PET(nn.Module):
             radius = 0.5 * (radii[graph.centers] + radii[graph.neighbors])
         keep = torch.nonzero(length < (self.cutoff if radius is None else radius))[:, 0]
         chunk_values = CHUNK_VALUES.get(vectors.device.type, CHUNK_VALUES["cuda"])
+        chunk_tokens = max(1, chunk_values // config.d_pet)
         layout = Layout.build(
             graph.centers[keep],
             graph.neighbors[keep],
             graph.shifts[keep],
             graph.num_atoms,
-            chunk_tokens=max(1, chunk_values // config.d_pet),
+            chunk_tokens=chunk_tokens,
         )
         keep = keep[layout.edge_order]
         vectors, length = vectors[keep], length[keep]
         factor = self.smooth(
             length, self.cutoff if radius is None else radius[keep], config.cutoff_width
         )
+        species = self.species_index[graph.species[graph.neighbors[keep]]]
+        if config.symmetry == "layers":
+            frames = self._frames(graph, exact)
+            views = framed(frames, layout, exact[keep], length, factor, species, chunk_tokens)
+        else:
+            geometry = _geometry(config.edge_input, vectors, length)
+            views = Views(layout.chunks, geometry, factor, species)
         return Edges(
             layout=layout,
-            geometry=_geometry(config.edge_input, vectors, length),
             factor=factor,
-            species=self.species_index[graph.species[graph.neighbors[keep]]],
-            recompute=torch.is_grad_enabled() and len(keep) * config.d_pet > RECOMPUTE_ABOVE,
+            species=species,
+            views=views,
+            recompute=torch.is_grad_enabled()
+            and views.geometry.shape[0] * config.d_pet > RECOMPUTE_ABOVE,
+        )
+
+    def _frames(self, graph: Graph, vectors: Tensor) -> Frames:
+        """Frames of all environments, from float64 edge vectors (E, 3) that may reach farther."""
+        (near,) = torch.nonzero(vectors.detach().square().sum(-1) < self.cutoff**2, as_tuple=True)
+        return make_frames(
+            vectors.to(torch.float64).index_select(0, near),
+            graph.centers[near],
+            graph.num_atoms,
+            self.cutoff,
+            self.config.frames,
         )
 
     def _condition(self, graph: Graph, atom_order: Tensor) -> Tensor | None:
@@ -184,77 +202,36 @@ class Atoms:
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges in the order of a layout: geometry (E, 1 to 4), cutoff factors (E,), species (E,)."""
+    """Edges in the order of a layout, and neighbourhoods as layers see them.
+
+    Attributes:
+        layout: of the atoms and edges.
+        factor: (E,) cutoff factors.
+        species: (E,) species index of the neighbour.
+        views: as they are, or in frames of their own.
+        recompute: run chunks again in the backward pass.
+    """
 
     layout: Layout
-    geometry: Tensor
     factor: Tensor
     species: Tensor
+    views: Views
     recompute: bool
 
-    def map(
+    def see(
         self, layer: nn.Module, nodes: tuple[Tensor, ...], edges: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """Run a message-passing layer chunk by chunk."""
-        inputs = (*edges, self.geometry, self.factor, self.species)
-        return self.layout.map(layer, nodes, inputs, recompute=self.recompute)
+        """Run a message-passing layer on all neighbourhoods."""
+        return self.views.map(layer, nodes, edges, recompute=self.recompute)
 
-
-class GNNLayer(nn.Module):
-    """One message-passing layer: edge tokens from geometry, species and message; transformer."""
-
-    def __init__(self, config: PETConfig, first: bool) -> None:
-        super().__init__()
-        d = config.d_pet
-        blend = config.blend_neighbor_species and not first
-        self.edge_embedder = nn.Linear(EDGE_INPUTS[config.edge_input], d)
-        self.compress = nn.Sequential(
-            nn.Linear((3 if blend else 2) * d, d), nn.SiLU(), nn.Linear(d, d)
-        )
-        self.neighbor_embedder = nn.Embedding(len(config.species), d) if blend else None
-        self.layers = nn.ModuleList(
-            TransformerLayer(config) for _ in range(config.num_attention_layers)
-        )
-        # With torch's initialisation 1 Å changes a unit of `compress` by 0.1, and SiLU is a
-        # straight line over a bond's vibration: training then stalls for hundreds of steps.
-        spread = GEOMETRY_SLOPE * math.sqrt(9 if blend else 6)
-        nn.init.normal_(self.edge_embedder.weight, std=spread)
-        nn.init.normal_(self.edge_embedder.bias, std=2 * spread)
-
-    def forward(
+    def map(
         self,
-        chunk: Chunk,
-        node: Tensor,
-        message: Tensor,
-        geometry: Tensor,
-        factor: Tensor,
-        species: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Update a chunk's nodes (n, d_node) and return its edge outputs (e, d_pet)."""
-        edges = chunk.pad(self._tokens(message, geometry, species))
-        bias = attention_bias(chunk.pad(factor[:, None])[..., 0], chunk.mask)
-        for layer in self.layers:
-            node, edges = layer(node, edges, bias)
-        return node, chunk.unpad(edges)
-
-    def _tokens(self, message: Tensor, geometry: Tensor, species: Tensor) -> Tensor:
-        """Edge tokens (e, d): compress([embedded geometry, (species,) message]).
-
-        The first linear map of ``compress`` is applied to each part on its own, which spares the
-        concatenation and shrinks the geometry's share to a (d, 4) matrix.
-        """
-        linear, activation, output = self.compress
-        assert isinstance(linear, nn.Linear)
-        parts = linear.weight.split(message.shape[-1], dim=1)
-        weight = parts[0] @ self.edge_embedder.weight
-        bias = linear.bias + parts[0] @ self.edge_embedder.bias
-        x = F.linear(geometry, weight, bias) + F.linear(message, parts[-1])
-        if self.neighbor_embedder is not None:
-            x = x + F.linear(self.neighbor_embedder.weight, parts[1])[species]
-        return output(activation(x))
-
-
-EDGE_INPUTS = {"vector+length": 4, "vector": 3, "length": 1}
+        function: Callable[..., tuple[Tensor, ...]],
+        nodes: tuple[Tensor, ...],
+        edges: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        """Run a function that does not see geometry, chunk by chunk."""
+        return map_chunks(self.layout.chunks, function, nodes, edges, recompute=self.recompute)
 
 
 def _geometry(edge_input: str, vectors: Tensor, length: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pointedge.potentials.ecse.model import ECSE
+from pointedge.potentials.ecse.weights import FrameSettings
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
@@ -17,6 +18,10 @@ from .test_pet import PRODUCTION
 from .toy import TiltedGas
 
 CUTOFF = 2.8  # Å; every frame of every atom costs its receptive field, some 75 edges here
+
+# The research code's pruning takes effect within some thousandths of an Å, finer than the grids of
+# the battery.
+GENTLE = FrameSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6)
 
 
 def pet(**changes) -> PET:
@@ -32,7 +37,8 @@ def symmetrized(name: str) -> Potential:
             "one-hop": lambda: pet(num_gnn_layers=1, featurizer="residual"),
             "toy": lambda: TiltedGas(structures.SPECIES, cutoff=CUTOFF),
         }[name]()
-        network = ECSE(backbone, auxiliary=pet(edge_input="length", num_gnn_layers=1))
+        auxiliary = pet(edge_input="length", num_gnn_layers=1)
+        network = ECSE(backbone, frames=GENTLE, auxiliary=auxiliary)
     return lively(network, seed=23)
 
 
@@ -45,10 +51,12 @@ class ECSEBattery(PotentialBattery):
         return symmetrized(self.name)
 
 
+@pytest.mark.slow
 class TestPET(ECSEBattery):
     name = "pet"
 
 
+@pytest.mark.slow
 class TestOneHop(ECSEBattery):
     name = "one-hop"
 

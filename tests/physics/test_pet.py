@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pointedge.potentials.cutoff import curvature_jump
+from pointedge.potentials.ecse.weights import FrameSettings
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
@@ -53,6 +54,20 @@ VARIANTS = {
     "length-only": {**PRODUCTION, "edge_input": "length"},
     "conditioned": {**PRODUCTION, "system_conditioning": True, "edge_input": "vector"},
     "repulsion": PRODUCTION,
+    # The research code's pruning takes effect within some thousandths of an Å, finer than the
+    # grids here.
+    "symmetric-layers": {
+        **PRODUCTION,
+        "symmetry": "layers",
+        "frames": FrameSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6),
+    },
+    "one-frame": {
+        **PAPER,
+        "cutoff_function": "tanh",
+        "cutoff_width": 1.0,
+        "symmetry": "layers",
+        "frames": FrameSettings(tie_break=0.1, pruning_rounds=0),
+    },
 }
 
 
@@ -146,6 +161,18 @@ def _assert_adapts(potential, fixed):
 
 class TestLengthOnly(PETBattery):
     name = "length-only"
+    invariant = True
+
+
+class TestSymmetricLayers(PETBattery):
+    name = "symmetric-layers"
+    invariant = True
+
+
+class TestOneFrame(PETBattery):
+    """One frame for most atoms, none pruned, and the paper's featuriser."""
+
+    name = "one-frame"
     invariant = True
 
 
