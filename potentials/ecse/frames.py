@@ -130,33 +130,57 @@ def inner_radii(
     counts = torch.bincount(centers, minlength=num_atoms)
     begin = torch.cumsum(counts, 0) - counts
     slot = torch.arange(len(near), device=near.device) - begin[centers]
-    radii, first_edge, start = [], 0, 0
-    host = counts.tolist()
-    while start < num_atoms:
-        stop, width, edges = start, 1, 0
-        while stop < num_atoms:
-            width_with = max(width, host[stop])
-            if stop > start and (stop + 1 - start) * width_with**2 > CHUNK_PAIRS:
-                break
-            width, edges, stop = width_with, edges + host[stop], stop + 1
-        part = slice(first_edge, first_edge + edges)
-        place = (centers[part] - start) * width + slot[part]
-        # Empty slots hold a neighbour beyond the outer radius, which has no weight.
-        padded = vectors.new_full(((stop - start) * width, 3), outer).index_copy(
-            0, place, vectors[part]
+    blocks = _blocks(counts.tolist())
+    edge_counts = [block.edges for block in blocks]
+    several = len(blocks) > 1 and torch.is_grad_enabled() and vectors.requires_grad
+    radii = [vectors.new_zeros(0)]
+    for block, *part in zip(
+        blocks, *(x.split(edge_counts) for x in (vectors, centers, slot)), strict=True
+    ):
+        arguments = (*part, block, outer, settings)
+        radii.append(
+            checkpoint(_radii, *arguments, use_reentrant=False, preserve_rng_state=False)
+            if several
+            else _radii(*arguments)
         )
-        arguments = (padded.view(stop - start, width, 3), outer, settings)
-        if stop - start < num_atoms and torch.is_grad_enabled() and vectors.requires_grad:
-            chunk = checkpoint(_radii, *arguments, use_reentrant=False, preserve_rng_state=False)
-        else:
-            chunk = _radii(*arguments)
-        radii.append(chunk)
-        first_edge, start = first_edge + edges, stop
-    return torch.cat(radii) if radii else vectors.new_zeros(0)
+    return torch.cat(radii)
 
 
-def _radii(vectors: Tensor, outer: float, settings: FrameSettings) -> Tensor:
-    """Inner radii (n,) of padded environments (n, M, 3)."""
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive atoms: the first, how many, their edges in all, and of the one with most."""
+
+    start: int
+    atoms: int
+    edges: int
+    width: int
+
+
+def _blocks(counts: list[int]) -> list[_Block]:
+    """Cut atoms with these numbers of edges into blocks of about CHUNK_PAIRS padded pairs."""
+    blocks: list[_Block] = []
+    start = atoms = edges = width = 0
+    for k, count in enumerate(counts):
+        if atoms and (atoms + 1) * max(width, count) ** 2 > CHUNK_PAIRS:
+            blocks.append(_Block(start, atoms, edges, width))
+            start, atoms, edges, width = k, 0, 0, 0
+        atoms, edges, width = atoms + 1, edges + count, max(width, count)
+    return [*blocks, _Block(start, atoms, edges, width)] if atoms else blocks
+
+
+def _radii(
+    vectors: Tensor,
+    centers: Tensor,
+    slot: Tensor,
+    block: _Block,
+    outer: float,
+    settings: FrameSettings,
+) -> Tensor:
+    """Inner radii (n,) of a block from its edges (e, 3), padded to the same number of each atom."""
+    # Empty slots hold a neighbour beyond the outer radius, which has no weight.
+    padded = vectors.new_full((block.atoms * block.width, 3), outer)
+    padded = padded.index_copy(0, (centers - block.start) * block.width + slot, vectors)
+    vectors = padded.view(block.atoms, block.width, 3)
     length = vectors.square().sum(-1).sqrt()
     unit = vectors / length[..., None]
     sine_squared = 1 - torch.matmul(unit, unit.transpose(1, 2)).square()

@@ -172,7 +172,7 @@ class ECSE(nn.Module):
             raise MissingAuxiliaryError(
                 f"the environment of atom {atom} is empty, collinear or nearly so (auxiliary "
                 f"weight {float(weights.detach()[atom]):.3g}), and the model has no auxiliary "
-                "network for such; add one with `pointedge distill-auxiliary`."
+                "network for such; use it without symmetrize there."
             )
         isolated, none = within(graph, edge_vectors, 0.0)
         shift = self.backbone(isolated, none) - self.auxiliary(isolated, none)
