@@ -79,6 +79,8 @@ def md(
     )
     atoms = read_structure(structure)
     atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    if symmetrize is not None:
+        print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)
     with _stoppable(output), _progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)
@@ -105,6 +107,18 @@ def read_structure(structure: str | None) -> Atoms:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
     return found[-1] if isinstance(found, list) else found
+
+
+def _cost(atoms: Atoms) -> str:
+    """What symmetrisation makes of the price of a step, before a long run."""
+    from ...potentials.ecse.symmetrize import relative_cost
+    from ...potentials.graph import Graph
+
+    potential = atoms.calc.potential
+    graph = Graph.from_atoms(
+        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
+    )
+    return f"a step costs about {relative_cost(potential, graph):.0f} plain ones"
 
 
 def _rdfs(result: MDResult) -> list[RDF]:

@@ -76,20 +76,10 @@ class ECSE(nn.Module):
         """
         everything, edge_vectors = graph, edge_vectors.to(torch.float64)
         graph, vectors = within(everything, edge_vectors, self.backbone.cutoff)
-        whole = self.scope == "structure"
-        group = graph.structure if whole else torch.arange(graph.num_atoms, device=vectors.device)
-        num_groups = graph.num_structures if whole else graph.num_atoms
-        frames = make_frames(
-            vectors,
-            graph.centers,
-            graph.num_atoms,
-            self.backbone.cutoff,
-            self.frames,
-            group=group,
-            num_groups=num_groups,
-        )
+        group = self._group(graph)
+        frames = self._frames(graph, vectors)
         numerator = self._average(graph, vectors, frames)
-        weight = frames.weights.new_zeros(num_groups).index_add(
+        weight = torch.zeros_like(frames.auxiliary).index_add(
             0, group[frames.atoms], frames.weights
         )
         if bool((frames.auxiliary > 0).any()):
@@ -97,6 +87,28 @@ class ECSE(nn.Module):
             numerator = numerator + frames.auxiliary[group] * energies
             weight = weight + frames.auxiliary
         return numerator / weight[group]
+
+    def edges_evaluated(self, graph: Graph, edge_vectors: Tensor) -> int:
+        """How many edges the backbone would see, about; what an evaluation costs."""
+        graph, vectors = within(graph, edge_vectors.to(torch.float64), self.backbone.cutoff)
+        return int(self.field_sizes(graph)[self._frames(graph, vectors).atoms].sum())
+
+    def _group(self, graph: Graph) -> Tensor:
+        """What an atom's frames are averaged with (N,): itself, or its structure."""
+        if self.scope == "structure":
+            return graph.structure
+        return torch.arange(graph.num_atoms, device=graph.structure.device)
+
+    def _frames(self, graph: Graph, vectors: Tensor) -> Frames:
+        return make_frames(
+            vectors,
+            graph.centers,
+            graph.num_atoms,
+            self.backbone.cutoff,
+            self.frames,
+            group=self._group(graph),
+            num_groups=graph.num_structures if self.scope == "structure" else graph.num_atoms,
+        )
 
     def _average(self, graph: Graph, vectors: Tensor, frames: Frames) -> Tensor:
         """Weighted sums (N,) of the backbone's energies over frames, in chunks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from ..graph import Graph
 from ..potential import Potential
 from ..suggestions import did_you_mean
 from .averages import RotationAverage, lebedev_rotations, octahedral_group
@@ -28,6 +29,16 @@ def symmetrized(potential: Potential, name: str) -> Potential:
     result._modules = dict(potential._modules)
     result.network = _network(potential, name)
     return result
+
+
+def relative_cost(potential: Potential, graph: Graph) -> float:
+    """How many evaluations of the plain network one of the potential takes, counted by edges."""
+    network = potential.network
+    if isinstance(network, RotationAverage):
+        return float(len(network.weights))
+    if isinstance(network, ECSE):
+        return network.edges_evaluated(graph, graph.edge_vectors()) / max(graph.num_edges, 1)
+    return 1.0
 
 
 def _network(potential: Potential, name: str) -> ECSE | RotationAverage:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import typer
 from ase import units
+from ase.build import molecule
 from typer.testing import CliRunner
 
 from pointedge.calculators.cli.md import md, read_structure
+from pointedge.potentials import checkpoint
 
+from .conftest import small_potential
 from .quick import SoftSpheres, argon
 
 
@@ -64,6 +67,17 @@ def test_command(command, structure, tmp_path):
     assert more.exit_code == 0, more.output
     assert "from the structure" in more.stdout
     assert "Å³/atom" in more.stdout
+
+
+def test_command_announces_what_symmetrisation_costs(command, tmp_path):
+    checkpoint.save(small_potential(), tmp_path / "m.safetensors")
+    ase.io.write(tmp_path / "water.xyz", molecule("H2O"))
+    outcome = command(
+        tmp_path / "water.xyz", "--model", tmp_path / "m.safetensors", "--symmetrize", "lebedev:3",
+        "--steps", 1, "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stderr == "symmetrize lebedev:3: a step costs about 84 plain ones\n"
 
 
 def test_command_refuses(command, structure, tmp_path):

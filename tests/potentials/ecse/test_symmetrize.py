@@ -10,7 +10,7 @@ from ase.build import molecule
 from pointedge.calculators import PETCalculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.averages import lebedev_rotations, octahedral_group
-from pointedge.potentials.ecse.symmetrize import symmetrized
+from pointedge.potentials.ecse.symmetrize import relative_cost, symmetrized
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.potential import Potential
 
@@ -136,3 +136,23 @@ def test_older_files_have_no_auxiliary_network(tmp_path):
 def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message):
         symmetrized(potential(), name)
+
+
+def test_relative_cost_bounds_the_edges_that_the_backbone_sees(monkeypatch):
+    plain = potential()
+    graph = Graph.from_atoms(FRAMES["TTT"], plain.cutoff)
+    assert relative_cost(plain, graph) == 1
+    assert relative_cost(symmetrized(plain, "lebedev:3"), graph) == 84
+    seen = []
+    forward = type(plain.network).forward
+    monkeypatch.setattr(
+        type(plain.network),
+        "forward",
+        lambda self, graph, vectors: seen.append(len(vectors)) or forward(self, graph, vectors),
+    )
+    for name in ("ecse", "ecse-structure"):
+        seen.clear()
+        averaged = symmetrized(plain, name)
+        averaged(graph, forces=False)
+        cost = relative_cost(averaged, graph)
+        assert 0.5 * cost <= sum(seen) / graph.num_edges <= cost
