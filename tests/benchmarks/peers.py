@@ -26,12 +26,12 @@ def metatrain_pet(dtype: str = "float32") -> Any:
         return MetatomicCalculator(str(path), device="cpu", check_consistency=False)
 
 
-def mace(dtype: str = "float32") -> Any:
+def mace_model(dtype: str = "float32") -> Any:
     """MACE of 64x0e+64x1o, two layers, for H and O."""
+    import mace.calculators  # isort: skip; lets e3nn 0.4.4 read its tables with a new torch
     import numpy as np
     import torch
     from e3nn import o3
-    from mace.calculators import MACECalculator
     from mace.modules import ScaleShiftMACE, interaction_classes
 
     block = interaction_classes["RealAgnosticResidualInteractionBlock"]
@@ -54,4 +54,4 @@ def mace(dtype: str = "float32") -> Any:
         atomic_inter_scale=1.0,
         atomic_inter_shift=0.0,
     ).to(getattr(torch, dtype))
-    return MACECalculator(models=[model], device="cpu", default_dtype=dtype)
+    return mace.calculators.MACECalculator(models=[model], device="cpu", default_dtype=dtype)

@@ -98,9 +98,9 @@ def peers(shape: str) -> dict[str, object]:
     except ImportError:
         pass
     try:
-        from peers import mace
+        from peers import mace_model
 
-        found["MACE"] = mace()
+        found["MACE"] = mace_model()
     except ImportError:
         pass
     return found
