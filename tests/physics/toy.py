@@ -11,7 +11,7 @@ from pointedge.potentials.cutoff import bump
 class TiltedGas(nn.Module):
     """Densities of neighbours with a direction, passed on once: smooth, and not invariant.
 
-    ρ_i = Σ_j f(r_ij) c_j exp(a · v_ij),  e_i = ρ_i² + Σ_j f(r_ij) tanh(ρ_j + d · v_ij).
+    ρ_i = Σ_j f(r_ij) c_j exp(a · v_ij),  e_i = c_i + ρ_i² + Σ_j f(r_ij) tanh(ρ_j + d · v_ij).
     """
 
     def __init__(self, species: tuple[int, ...], cutoff: float) -> None:
@@ -34,4 +34,5 @@ class TiltedGas(nn.Module):
             factor * self.charge(graph.species[graph.neighbors])[:, 0] * torch.exp(tilt),
         )
         passed = factor * torch.tanh(density[graph.neighbors] + other)
-        return density.square().index_add(0, graph.centers, passed)
+        own = self.charge(graph.species)[:, 0] + density.square()
+        return own.index_add(0, graph.centers, passed)
