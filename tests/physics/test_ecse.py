@@ -54,11 +54,13 @@ class ECSEBattery(PotentialBattery):
 @pytest.mark.slow
 class TestPET(ECSEBattery):
     name = "pet"
+    curvature = False  # by differences of the force: minutes instead of an hour
 
 
 @pytest.mark.slow
 class TestOneHop(ECSEBattery):
     name = "one-hop"
+    curvature = False
 
 
 class TestToy(ECSEBattery):
