@@ -39,7 +39,7 @@ def cosine(distance: Tensor, cutoff: Tensor | float, width: float) -> Tensor:
     return 0.5 * (1 + torch.cos(math.pi * s))
 
 
-def tanh(distance: Tensor, cutoff: Tensor | float, width: float) -> Tensor:
+def tanh(distance: Tensor, cutoff: Tensor | float, width: Tensor | float) -> Tensor:
     """C-infinity tanh switch of distances in Å."""
     s = _taper(distance, cutoff, width).clamp(1e-3, 1 - 1e-3)
     return torch.sigmoid(1 / s - 1 / (1 - s))
@@ -60,7 +60,7 @@ def curvature_jump(name: str, width: float) -> float:
     return math.pi**2 / (2 * width**2) if name == "cosine" else 0.0
 
 
-def _taper(distance: Tensor, cutoff: Tensor | float, width: float) -> Tensor:
+def _taper(distance: Tensor, cutoff: Tensor | float, width: Tensor | float) -> Tensor:
     return (distance - (cutoff - width)) / width
 
 

@@ -85,7 +85,7 @@ class FrameSettings:
 
 def rise(value: Tensor, start: Tensor | float, width: Tensor | float) -> Tensor:
     """Smooth step: 0 below ``start``, 1 above ``start + width``."""
-    return tanh(-value, -start, width)  # type: ignore[arg-type]
+    return tanh(-value, -start, width)
 
 
 def smooth_maximum_of_pairs(first: Tensor, second: Tensor, beta: float) -> Tensor:
