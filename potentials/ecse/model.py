@@ -62,6 +62,7 @@ class ECSE(nn.Module):
         self.scope, self.frames = scope, frames or FrameSettings()
         self.cutoff = max(backbone.cutoff, auxiliary.cutoff if auxiliary is not None else 0.0)
         self.hops: int = backbone.hops
+        self.invariant = True
         self.inputs: tuple[str, ...] = backbone.inputs
 
     def to_config(self) -> dict[str, Any]:
@@ -113,16 +114,11 @@ class ECSE(nn.Module):
     def _average(self, graph: Graph, vectors: Tensor, frames: Frames) -> Tensor:
         """Weighted sums (N,) of the backbone's energies over frames, in chunks."""
         numerator = vectors.new_zeros(graph.num_atoms)
-        parts = self._chunks(graph, frames)
-        for part in parts:
-            arguments = (
-                graph,
-                vectors,
-                frames.matrices[part],
-                frames.weights[part],
-                frames.atoms[part],
-            )
-            if len(parts) > 1 and torch.is_grad_enabled() and vectors.requires_grad:
+        counts = self._chunks(graph, frames)
+        parts = (x.split(counts) for x in (frames.matrices, frames.weights, frames.atoms))
+        for part in zip(*parts, strict=True):
+            arguments = (graph, vectors, *part)
+            if len(counts) > 1 and torch.is_grad_enabled() and vectors.requires_grad:
                 sums = checkpoint(
                     self._sum, *arguments, use_reentrant=False, preserve_rng_state=False
                 )
@@ -152,17 +148,17 @@ class ECSE(nn.Module):
         terms = weights[members.atom_field[chosen]] * energies[chosen]
         return vectors.new_zeros(graph.num_atoms).index_add(0, members.atoms[chosen], terms)
 
-    def _chunks(self, graph: Graph, frames: Frames) -> list[slice]:
-        """Consecutive frames whose fields have about CHUNK_EDGES edges, at most."""
+    def _chunks(self, graph: Graph, frames: Frames) -> list[int]:
+        """How many consecutive frames have fields of CHUNK_EDGES edges, at most or alone."""
         limit = CHUNK_EDGES[frames.weights.device.type]
         ends = torch.cumsum(self.field_sizes(graph)[frames.atoms], 0).cpu()
-        slices, start = [], 0
+        counts, start = [], 0
         while start < len(ends):
             used = int(ends[start - 1]) if start else 0
             stop = max(int(torch.searchsorted(ends, used + limit, right=True)), start + 1)
-            slices.append(slice(start, stop))
+            counts.append(stop - start)
             start = stop
-        return slices
+        return counts
 
     def field_sizes(self, graph: Graph) -> Tensor:
         """Upper bounds (N,) on the number of edges in the field of each atom."""
