@@ -79,8 +79,12 @@ def describe(path: str | Path) -> dict[str, Any]:
     return description
 
 
-def load(path: str | Path) -> Potential:
+def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
     """Read a potential on the CPU, in the floating-point type it was saved in.
+
+    Args:
+        path: of a file that :func:`save` wrote.
+        changes: settings of its network to change; those that shape its tensors cannot be.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -88,6 +92,7 @@ def load(path: str | Path) -> Potential:
             configuration (missing, surplus or misshapen ones are named).
     """
     description = describe(path)
+    description["config"] = {**description["config"], **(changes or {})}
     auxiliary = description.get("auxiliary")  # files before it was invented have none
     try:
         potential = Potential(

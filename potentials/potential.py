@@ -20,7 +20,7 @@ class Network(Protocol):
         cutoff: radius of the edges it needs, Å.
         hops: number of message-passing steps: an atom's energy depends on the environments of
             atoms up to ``hops - 1`` edges away.
-        invariant: whether its energies are invariant under rotation by construction.
+        invariant: whether its energies are invariant under O(3) by construction.
         inputs: names of the optional inputs of :class:`Graph` that it reads.
     """
 

@@ -11,6 +11,7 @@ well-conditioned pair: about one pair in a liquid, some dozens in a dense solid.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from .weights import (
     FrameSettings,
     auxiliary_weight,
     pair_weights,
+    prefer,
     prune,
     rise,
     smooth_maximum,
@@ -39,7 +41,8 @@ class Frames:
         atoms: (F,) int64, the atom each frame belongs to, ascending.
         first, second: (F,) int64, the edges that it is made of.
         matrices: (F, 3, 3) float64, orthogonal; columns are the axes, coordinates ``r @ matrix``.
-        weights: (F,) float64; a frame and its mirror image share theirs.
+        weights: (F,) float64; a frame and its mirror image share theirs, evenly unless one of them
+            is preferred.
         auxiliary: (G,) float64, weight of the auxiliary model: 1 where there is no frame.
         radii: (N,) float64, the inner radii in Å.
     """
@@ -91,16 +94,22 @@ def make_frames(
     )
     (chosen,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
     first, second, weights = first[chosen], second[chosen], weights[chosen]
-    groups = group[centers[first]]
-    largest = smooth_maximum(weights, groups, num_groups, settings.beta_weights)
-    weights = prune(weights, largest, groups, settings)
-    (kept,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
-    first, second, weights = first[kept], second[kept], weights[kept]
+    largest = smooth_maximum(weights, group[centers[first]], num_groups, settings.beta_weights)
     matrices = _matrices(unit.index_select(0, first), unit.index_select(0, second))
     if settings.parity == "O3":
-        first, second, weights = (x.repeat_interleave(2) for x in (first, second, 0.5 * weights))
+        first, second, weights = (x.repeat_interleave(2) for x in (first, second, weights))
         mirror = torch.tensor([1.0, -1.0, 1.0], dtype=matrices.dtype, device=matrices.device)
         matrices = torch.stack([matrices, matrices * mirror], dim=1).flatten(0, 1)
+    atoms = centers[first]
+    if settings.preference > 0:
+        score = _scores(vectors, lengths, centers, num_atoms, cutoff, matrices, atoms, settings)
+        weights = prefer(weights, score, group[atoms], num_groups, settings)
+    weights = prune(weights, largest, group[atoms], settings)
+    if settings.parity == "O3":
+        weights = 0.5 * weights
+    (kept,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
+    first, second, weights = first[kept], second[kept], weights[kept]
+    matrices = matrices.index_select(0, kept)
     return Frames(
         atoms=centers[first],
         first=first,
@@ -208,6 +217,28 @@ def _pairs(inside: Tensor, centers: Tensor, num_atoms: int) -> tuple[Tensor, Ten
     second = begin[first] + within
     different = first != second
     return edges[first[different]], edges[second[different]]
+
+
+def _scores(
+    vectors: Tensor,
+    lengths: Tensor,
+    centers: Tensor,
+    num_atoms: int,
+    cutoff: float,
+    matrices: Tensor,
+    atoms: Tensor,
+    settings: FrameSettings,
+) -> Tensor:
+    """Cosine (F,) of the angle between (1, 1, 1) and an environment's mean vector, in each frame.
+
+    That vector changes slowly as atoms move, and swaps of neighbours and mirror images both tell.
+    """
+    near = tanh(lengths, cutoff, cutoff)[:, None] * vectors
+    mean = vectors.new_zeros(num_atoms, 3).index_add(0, centers, near)
+    soft = mean.square().sum(-1, keepdim=True) + settings.preference_length**2
+    mean = mean / soft.sqrt()
+    seen = torch.einsum("fx,fxy->fy", mean.index_select(0, atoms), matrices)
+    return seen.sum(-1) / math.sqrt(3)
 
 
 def _matrices(first: Tensor, second: Tensor) -> Tensor:

@@ -55,14 +55,14 @@ class ECSE(nn.Module):
     ) -> None:
         super().__init__()
         if backbone.invariant:
-            raise ValueError("the network is invariant under rotation already; use it as it is.")
+            raise ValueError("the network is invariant already; use it as it is.")
         if scope not in get_args(Scope):
             raise ValueError(f"unknown scope {scope!r}; {did_you_mean(scope, get_args(Scope))}")
         self.backbone, self.auxiliary = backbone, auxiliary
         self.scope, self.frames = scope, frames or FrameSettings()
         self.cutoff = max(backbone.cutoff, auxiliary.cutoff if auxiliary is not None else 0.0)
         self.hops: int = backbone.hops
-        self.invariant = True
+        self.invariant = self.frames.parity == "O3"
         self.inputs: tuple[str, ...] = backbone.inputs
 
     def to_config(self) -> dict[str, Any]:

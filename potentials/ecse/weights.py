@@ -37,12 +37,17 @@ class FrameSettings:
         outer: where neighbours stop making frames. "smooth": at ``cutoff - radius_width - BIAS /
             beta``, so that the inner radius never exceeds the cutoff and nothing jumps; "research":
             at the cutoff, as in the research code, which is discontinuous there.
+        reach: where they do at the latest, Å; 0: at the cutoff.
         beta: sharpness of the smooth extrema of lengths, 1/Å.
         radius_width: width of the taper at the inner radius, Å.
         sine: a pair counts for the inner radius above this squared sine of its angle ...
         sine_width: ... and fully this much above it. Frames have weight from ``sine - sine_width``.
         tie_break: of the two orders of a pair, that with the nearer neighbour first is preferred:
             the other fades away over this difference of lengths in Å; 0: both count alike.
+        preference: frames are preferred, by factors up to exp(2 preference), in whose coordinates
+            the mean of the neighbours' vectors points along (1, 1, 1); pruning then leaves few, and
+            often one of a frame and its mirror image. 0: all count alike.
+        preference_length: a mean shorter than this, in Å, prefers little.
         beta_weights: sharpness of the smooth maximum of weights.
         auxiliary_threshold: the auxiliary weight is 0 where the largest weight exceeds this.
         pruning_rounds: how often frames far below the largest weight are pruned; 0: never.
@@ -55,11 +60,14 @@ class FrameSettings:
 
     parity: Literal["O3", "SO3"] = "O3"
     outer: Literal["smooth", "research"] = "smooth"
+    reach: float = 0.0
     beta: float = 5.0
     radius_width: float = 0.15
     sine: float = 0.2
     sine_width: float = 0.15
     tie_break: float = 0.0
+    preference: float = 0.0
+    preference_length: float = 0.25
     beta_weights: float = 1.0
     auxiliary_threshold: float = 0.5
     pruning_rounds: int = 4
@@ -78,9 +86,10 @@ class FrameSettings:
 
     def outer_radius(self, cutoff: float) -> float:
         """Radius in Å beyond which a neighbour makes no frame."""
+        reach = min(self.reach, cutoff) if self.reach > 0 else cutoff
         if self.outer == "research":
-            return cutoff
-        return cutoff - self.radius_width - BIAS / self.beta
+            return reach
+        return reach - self.radius_width - BIAS / self.beta
 
 
 def rise(value: Tensor, start: Tensor | float, width: Tensor | float) -> Tensor:
@@ -117,6 +126,16 @@ def pair_weights(
     if settings.tie_break > 0:
         weights = weights * rise(second - first, -settings.tie_break, 2 * settings.tie_break)
     return weights / settings.sine_width
+
+
+def prefer(
+    weights: Tensor, score: Tensor, group: Tensor, num_groups: int, settings: FrameSettings
+) -> Tensor:
+    """Weights (F,) shared out anew within each group by scores (F,) in [-1, 1]; same sums."""
+    zeros = weights.new_zeros(num_groups)
+    preferred = weights * torch.exp(settings.preference * score)
+    ratio = zeros.index_add(0, group, weights)[group] / zeros.index_add(0, group, preferred)[group]
+    return preferred * ratio
 
 
 def auxiliary_weight(largest: Tensor, settings: FrameSettings) -> Tensor:

@@ -47,7 +47,9 @@ class PET(nn.Module):
         self.cutoff = config.cutoff
         # The production featuriser mixes in the reverse messages of the last layer too.
         self.hops = config.num_gnn_layers + (config.featurizer == "feedforward")
-        self.invariant = config.edge_input == "length" or config.symmetry == "layers"
+        self.invariant = config.edge_input == "length" or (
+            config.symmetry == "layers" and config.frames.parity == "O3"
+        )
         self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
         self.smooth = cutoff_function(config.cutoff_function)
         residual = config.featurizer == "residual"

@@ -73,7 +73,9 @@ class TrainingConfig(_Strict):
     model: dict[str, Any] = Field({}, description="settings of the architecture, without species")
     zbl: bool = Field(True, description="add ZBL repulsion at short range")
     start_from: str | None = Field(
-        None, description="checkpoint whose weights to start from; its settings replace `model`"
+        None,
+        description="checkpoint whose weights to start from; `model` may then change settings that"
+        " leave the shapes of its weights alone, such as `symmetry` and `frames`",
     )
     data: Data
     loss: Loss = Loss()

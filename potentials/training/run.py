@@ -172,16 +172,14 @@ def _trainer(
 
 
 def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[Any]) -> Potential:
+    if "species" in config.model:
+        raise ValueError("model.species is read from the data; leave it out.")
     species = sorted({int(z) for atoms in frames for z in atoms.numbers})
     if config.start_from is not None:
-        if config.model:
-            raise ValueError("model and start_from exclude each other; leave one out.")
-        potential = checkpoint.load(find_file(config.start_from, folder))
+        potential = checkpoint.load(find_file(config.start_from, folder), config.model)
         if missing := set(species) - set(potential.species):
             raise ValueError(f"{config.start_from} does not know species {sorted(missing)}.")
         return potential
-    if "species" in config.model:
-        raise ValueError("model.species is read from the data; leave it out.")
     kind = checkpoint.architecture(config.architecture)
     return Potential(kind.from_config({"species": species, **config.model}), repulsion=config.zbl)
 

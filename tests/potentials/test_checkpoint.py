@@ -67,6 +67,17 @@ def test_round_trip_is_exact(potential, path, dtype):
         assert torch.equal(getattr(first, part), getattr(second, part)), part
 
 
+def test_settings_that_leave_the_weights_alone_can_be_changed(potential, path):
+    save(potential, path)
+    changed = load(path, {"symmetry": "layers", "frames": {"parity": "SO3"}})
+    assert changed.network.config.symmetry == "layers"
+    assert changed.network.config.frames.parity == "SO3"
+    assert changed.network.config.cutoff == potential.network.config.cutoff
+    assert torch.equal(changed.network.edge_embedder.weight, potential.network.edge_embedder.weight)
+    with pytest.raises(CheckpointError, match=r"has shape .*, but the configuration asks for"):
+        load(path, {"d_head": 16})
+
+
 def test_round_trip_without_repulsion(path):
     potential = Potential(PET.from_config({**SETTINGS, **SMALL}))
     save(potential, path)

@@ -158,5 +158,10 @@ def test_without_an_auxiliary_network_the_atom_is_named():
 def test_refused():
     with pytest.raises(ValueError, match="unknown scope 'atoms'; did you mean 'atom'"):
         ECSE(pet(), "atoms")
-    with pytest.raises(ValueError, match="invariant under rotation already"):
+    with pytest.raises(ValueError, match="invariant already"):
         ECSE(pet(edge_input="length"))
+    with pytest.raises(ValueError, match="invariant already"):
+        ECSE(pet(symmetry="layers"))
+    # Layers that know rotations only leave the reflections to be averaged.
+    chiral = pet(symmetry="layers", frames=FrameSettings(parity="SO3"))
+    assert ECSE(chiral).invariant

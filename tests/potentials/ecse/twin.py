@@ -77,11 +77,21 @@ def frames_of(vectors, radius, s):
     return weights, frames
 
 
-def prune(weights, frames, s):
+def prefer(vectors, weights, frames, cutoff, s):
+    """Weights of one environment shared out anew by the direction of its mean vector."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    mean = sum(taper(r, cutoff, cutoff) * v for r, v in zip(lengths, vectors, strict=True))
+    mean = mean / math.sqrt(mean @ mean + s.preference_length**2)
+    diagonal = np.ones(3) / math.sqrt(3)
+    factors = [math.exp(s.preference * (mean @ frame) @ diagonal) for frame in frames]
+    preferred = [w * f for w, f in zip(weights, factors, strict=True)]
+    return [p * sum(weights) / sum(preferred) for p in preferred]
+
+
+def prune(largest, weights, frames, s):
     """Auxiliary weight, and what pruning leaves of weights and frames of one group."""
     if not weights:
         return 1.0, [], []
-    largest = softmax(weights, weights, s.beta_weights)
     auxiliary = taper(largest, s.auxiliary_threshold, s.auxiliary_threshold)
     off = taper(largest, s.pruning_threshold, s.pruning_threshold_width)
     for _ in range(s.pruning_rounds):
