@@ -61,6 +61,13 @@ VARIANTS = {
         "symmetry": "layers",
         "frames": FrameSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6),
     },
+    "preferred-frame": {
+        **PRODUCTION,
+        "symmetry": "layers",
+        "frames": FrameSettings(
+            preference=2.0, reach=3.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6
+        ),
+    },
     "one-frame": {
         **PAPER,
         "cutoff_function": "tanh",
@@ -166,6 +173,11 @@ class TestLengthOnly(PETBattery):
 
 class TestSymmetricLayers(PETBattery):
     name = "symmetric-layers"
+    invariant = True
+
+
+class TestPreferredFrame(PETBattery):
+    name = "preferred-frame"
     invariant = True
 
 
