@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .graph import Graph
+from .outputs import Outputs
 from .zbl import ZBL
 
 
@@ -22,15 +23,17 @@ class Network(Protocol):
             atoms up to ``hops - 1`` edges away.
         invariant: whether its energies are invariant under O(3) by construction.
         inputs: names of the optional inputs of :class:`Graph` that it reads.
+        properties: names of what it predicts, of :data:`.outputs.RANKS`.
     """
 
     cutoff: float
     hops: int
     invariant: bool
     inputs: tuple[str, ...]
+    properties: tuple[str, ...]
 
-    def __call__(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
-        """Energies (N,) of atoms, from edge vectors (E, 3)."""
+    def __call__(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties (N, ...) of atoms by name, from edge vectors (E, 3)."""
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings, as plain values; "species" lists the atomic numbers."""
@@ -38,15 +41,18 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Energy and derivatives of a batch of B structures with N atoms, in float64.
+    """Energy, derivatives and more of a batch of B structures with N atoms, in float64.
 
     Attributes:
-        energies: (N,) eV, without the baseline: scale times network, plus repulsion.
+        energies: (N,) eV, without the baseline: scale times network, plus repulsion. NaN, as are
+            the sums, if the network has no energy.
         energy: (B,) eV, their sums, without the baseline.
         baseline: (B,) eV, the sums of the species' baseline energies.
         atomic_baseline: (N,) eV.
         forces: (N, 3) eV/Å, or None.
         strain_gradient: (B, 3, 3) eV, dE/dε for a general strain r → r(1 + ε), or None.
+        moments: what else the network predicts, summed over atoms: "dipole" (B, 3) in e·Å,
+            "polarizability" (B, 3, 3) in the unit of its labels.
     """
 
     energies: Tensor
@@ -55,6 +61,7 @@ class Prediction:
     atomic_baseline: Tensor
     forces: Tensor | None = None
     strain_gradient: Tensor | None = None
+    moments: Outputs = field(default_factory=dict)
 
     @property
     def virial(self) -> Tensor:
@@ -81,7 +88,7 @@ class Potential(nn.Module):
     Args:
         network: the architecture.
         baseline: energy in eV of each species, by atomic number.
-        scale: factor on the network's output, eV.
+        scale: factor on the network's energies, eV.
         repulsion: add a ZBL repulsion at short range.
         auxiliary: an invariant network that symmetrisation uses where an atom has no frame (see
             :mod:`pointedge.potentials.ecse`); the potential itself does not call it.
@@ -111,6 +118,9 @@ class Potential(nn.Module):
             table[int(number)] = energy
         self.register_buffer("baseline", table)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        for name in self.properties:
+            if name != "energy":
+                self.register_buffer(f"{name}_scale", torch.ones((), dtype=torch.float64))
 
     @property
     def cutoff(self) -> float:
@@ -122,6 +132,11 @@ class Potential(nn.Module):
     def inputs(self) -> tuple[str, ...]:
         """Names of the optional inputs of a graph that the network reads."""
         return self.network.inputs  # type: ignore[return-value]
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Names of what the network predicts."""
+        return self.network.properties  # type: ignore[return-value]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -146,18 +161,29 @@ class Potential(nn.Module):
     def forward(
         self, graph: Graph, *, forces: bool = True, virial: bool = False, create_graph: bool = False
     ) -> Prediction:
-        """Predict a batch; ``create_graph`` keeps results differentiable in the weights."""
+        """Predict a batch; ``create_graph`` keeps results differentiable in the weights.
+
+        Raises:
+            ValueError: derivatives of an energy that the network does not predict.
+        """
         derivatives = forces or virial
+        if derivatives and "energy" not in self.properties:
+            raise ValueError(
+                f"the model predicts {', '.join(self.properties)}, and no energy to differentiate; "
+                "call it with forces=False."
+            )
         vectors = graph.edge_vectors().to(torch.float64)
         if derivatives:
             vectors = vectors.detach().requires_grad_()
         with torch.set_grad_enabled(derivatives or create_graph):
-            energies = self.atomic_energies(graph, vectors)
+            outputs = self.atomic_properties(graph, vectors)
+            energies = outputs.pop("energy", torch.full_like(self.baseline[graph.species], torch.nan))
             gradient = None
             if derivatives:
                 gradient = edge_gradient(energies, vectors, create_graph=create_graph)
         if not create_graph:
             energies = energies.detach()
+            outputs = {name: value.detach() for name, value in outputs.items()}
         atomic_baseline = self.baseline[graph.species]
         return Prediction(
             energies=energies,
@@ -170,16 +196,27 @@ class Potential(nn.Module):
                 if virial and gradient is not None
                 else None
             ),
+            moments={name: _sum(value, graph) for name, value in outputs.items()},
         )
 
-    def atomic_energies(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
-        """Energies (N,) in eV without the baseline, differentiable in the edge vectors (E, 3)."""
-        energies = self.scale * self.network(graph, edge_vectors).to(torch.float64)
-        if self.zbl is not None:
-            energies = energies + self.zbl(
+    def atomic_properties(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties (N, ...) in float64, differentiable in the edge vectors (E, 3).
+
+        The "energy" is in eV and without the baseline.
+        """
+        outputs = {
+            name: self.scale_of(name) * value.to(torch.float64)
+            for name, value in self.network(graph, edge_vectors).items()
+        }
+        if self.zbl is not None and "energy" in outputs:
+            outputs["energy"] = outputs["energy"] + self.zbl(
                 graph.species, graph.centers, graph.neighbors, edge_vectors
             )
-        return energies
+        return outputs
+
+    def scale_of(self, name: str) -> Tensor:
+        """The factor on a property of the network."""
+        return self.scale if name == "energy" else self.get_buffer(f"{name}_scale")
 
 
 def edge_gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool) -> Tensor:
@@ -209,6 +246,6 @@ def strain_gradient(gradient: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
     return total.index_add(0, graph.structure[graph.centers], products)
 
 
-def _sum(energies: Tensor, graph: Graph) -> Tensor:
-    total = torch.zeros(graph.num_structures, dtype=energies.dtype, device=energies.device)
-    return total.index_add(0, graph.structure, energies)
+def _sum(values: Tensor, graph: Graph) -> Tensor:
+    total = values.new_zeros(graph.num_structures, *values.shape[1:])
+    return total.index_add(0, graph.structure, values)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..graph import Graph
+from ..outputs import RANKS, Outputs, to_laboratory
 
 LEBEDEV_ORDERS = (*range(3, 32, 2), *range(35, 132, 6))
 
@@ -24,7 +25,8 @@ LEBEDEV_ORDERS = (*range(3, 32, 2), *range(35, 132, 6))
 class RotationAverage(nn.Module):
     """A network that averages a backbone over orthogonal matrices; itself a :class:`Network`.
 
-    Forces need no turning back: they are the gradient of the averaged energy.
+    Forces need no turning back: they are the gradient of the averaged energy. Vectors and tensors
+    that the network predicts are turned back.
 
     Args:
         backbone: what is averaged.
@@ -39,7 +41,7 @@ class RotationAverage(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.cutoff, self.hops, self.inputs = backbone.cutoff, backbone.hops, backbone.inputs
-        self.invariant = backbone.invariant
+        self.invariant, self.properties = backbone.invariant, backbone.properties
         self.register_buffer("matrices", matrices.to(torch.float64), persistent=False)
         self.register_buffer("weights", weights.to(torch.float64), persistent=False)
 
@@ -47,23 +49,29 @@ class RotationAverage(nn.Module):
         """Return the settings of the backbone."""
         return self.backbone.to_config()
 
-    def forward(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
-        """Atomic energies (N,) in float64 from edge vectors (E, 3) in Å, a rotation at a time."""
+    def forward(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties of atoms in float64 from edge vectors (E, 3) in Å, a rotation at a time."""
         vectors = edge_vectors.to(torch.float64)
         keep = torch.is_grad_enabled() and vectors.requires_grad
-        total = vectors.new_zeros(graph.num_atoms)
+        total: Outputs = {}
         for matrix, weight in zip(self.matrices, self.weights, strict=True):
             arguments = (graph, vectors, matrix)
-            total = total + weight * (
+            turned: Outputs = (
                 checkpoint(self._turned, *arguments, use_reentrant=False, preserve_rng_state=False)
                 if keep
                 else self._turned(*arguments)
             )
+            for name, value in turned.items():
+                total[name] = total.get(name, 0) + weight * value
         return total
 
-    def _turned(self, graph: Graph, vectors: Tensor, matrix: Tensor) -> Tensor:
+    def _turned(self, graph: Graph, vectors: Tensor, matrix: Tensor) -> Outputs:
         turn = matrix.to(graph.positions.dtype).expand(graph.num_structures, 3, 3)
-        return self.backbone(graph.rotated(turn), vectors @ matrix).to(torch.float64)
+        outputs = self.backbone(graph.rotated(turn), vectors @ matrix)
+        return {
+            name: to_laboratory(value.to(torch.float64), RANKS[name], matrix[None])
+            for name, value in outputs.items()
+        }
 
 
 def octahedral_group() -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@ r"""ECSE: a network made exactly invariant by averaging over frames of the atoms
 .. math:: E_i = \frac{\sum_f w_f\, e_i(F_f^{-1} A) + w_\mathrm{aux}\, e_i^\mathrm{aux}(A)}
                      {\sum_f w_f + w_\mathrm{aux}}
 
-where :math:`e_i(F_f^{-1} A)` is the backbone's energy of atom i in the coordinates of frame f. The
+where :math:`e_i(F_f^{-1} A)` is the backbone's energy of atom i in the coordinates of frame f;
+vectors and tensors that it predicts are turned back by the frame, :math:`F_f v_i`. The
 sums run over the frames of atom i (scope "atom": local and extensive; the backbone sees the atom's
 receptive field) or of all atoms of its structure (scope "structure", as in the research code). The
 backbone is any :class:`Network`: all that is turned are edge vectors.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..graph import Graph
+from ..outputs import RANKS, Outputs, along, invariant_part, to_laboratory
 from ..suggestions import did_you_mean
 from .fields import copies, receptive_fields, structure_fields
 from .frames import Frames, make_frames
@@ -40,7 +42,7 @@ class ECSE(nn.Module):
         scope: "atom" or "structure".
         frames: parameters of frames and weights.
         auxiliary: an invariant network for environments with no frame, or with poor ones. Its
-            energies are shifted so that an atom without neighbours has the backbone's energy.
+            outputs are shifted so that an atom without neighbours has the backbone's energy.
 
     Raises:
         ValueError: an unknown scope, or a backbone that is invariant already.
@@ -64,13 +66,14 @@ class ECSE(nn.Module):
         self.hops: int = backbone.hops
         self.invariant = self.frames.parity == "O3"
         self.inputs: tuple[str, ...] = backbone.inputs
+        self.properties: tuple[str, ...] = backbone.properties
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings of the backbone."""
         return self.backbone.to_config()
 
-    def forward(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
-        """Atomic energies (N,) in float64, from edge vectors (E, 3) in Å.
+    def forward(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties of atoms in float64, from edge vectors (E, 3) in Å.
 
         Raises:
             MissingAuxiliaryError: some atom needs the auxiliary network, and there is none.
@@ -79,15 +82,16 @@ class ECSE(nn.Module):
         graph, vectors = within(everything, edge_vectors, self.backbone.cutoff)
         group = self._group(graph)
         frames = self._frames(graph, vectors)
-        numerator = self._average(graph, vectors, frames)
+        numerators = self._average(graph, vectors, frames)
         weight = torch.zeros_like(frames.auxiliary).index_add(
             0, group[frames.atoms], frames.weights
         )
         if bool((frames.auxiliary > 0).any()):
-            energies = self._auxiliary(everything, edge_vectors, frames.auxiliary[group])
-            numerator = numerator + frames.auxiliary[group] * energies
+            share = frames.auxiliary[group]
+            for name, value in self._auxiliary(everything, edge_vectors, share).items():
+                numerators[name] = numerators[name] + along(share, value)
             weight = weight + frames.auxiliary
-        return numerator / weight[group]
+        return {name: along(1 / weight[group], value) for name, value in numerators.items()}
 
     def edges_evaluated(self, graph: Graph, edge_vectors: Tensor) -> int:
         """How many edges the backbone would see, about; what an evaluation costs."""
@@ -111,9 +115,11 @@ class ECSE(nn.Module):
             num_groups=graph.num_structures if self.scope == "structure" else graph.num_atoms,
         )
 
-    def _average(self, graph: Graph, vectors: Tensor, frames: Frames) -> Tensor:
-        """Weighted sums (N,) of the backbone's energies over frames, in chunks."""
-        numerator = vectors.new_zeros(graph.num_atoms)
+    def _average(self, graph: Graph, vectors: Tensor, frames: Frames) -> Outputs:
+        """Weighted sums (N, ...) of the backbone's properties over frames, in chunks."""
+        numerators = {
+            name: vectors.new_zeros(graph.num_atoms, *[3] * RANKS[name]) for name in self.properties
+        }
         counts = self._chunks(graph, frames)
         parts = (x.split(counts) for x in (frames.matrices, frames.weights, frames.atoms))
         for part in zip(*parts, strict=True):
@@ -124,13 +130,13 @@ class ECSE(nn.Module):
                 )
             else:
                 sums = self._sum(*arguments)
-            numerator = numerator + sums
-        return numerator
+            numerators = {name: value + sums[name] for name, value in numerators.items()}
+        return numerators
 
     def _sum(
         self, graph: Graph, vectors: Tensor, matrices: Tensor, weights: Tensor, atoms: Tensor
-    ) -> Tensor:
-        """The contribution (N,) of some frames to the numerators."""
+    ) -> Outputs:
+        """The contribution (N, ...) of some frames to the numerators."""
         if self.scope == "structure":
             copied, members = copies(graph, structure_fields(graph), graph.structure[atoms])
             chosen = torch.arange(len(members.atoms), device=atoms.device)
@@ -144,9 +150,14 @@ class ECSE(nn.Module):
             vectors.index_select(0, members.edges),
             matrices.index_select(0, members.edge_field),
         )
-        energies = self.backbone(turned, local).to(torch.float64)
-        terms = weights[members.atom_field[chosen]] * energies[chosen]
-        return vectors.new_zeros(graph.num_atoms).index_add(0, members.atoms[chosen], terms)
+        frame, atoms = members.atom_field[chosen], members.atoms[chosen]
+        sums = {}
+        for name, value in self.backbone(turned, local).items():
+            local_value = value[chosen].to(torch.float64)
+            terms = along(weights[frame], to_laboratory(local_value, RANKS[name], matrices[frame]))
+            zeros = vectors.new_zeros(graph.num_atoms, *terms.shape[1:])
+            sums[name] = zeros.index_add(0, atoms, terms)
+        return sums
 
     def _chunks(self, graph: Graph, frames: Frames) -> list[int]:
         """How many consecutive frames have fields of CHUNK_EDGES edges, at most or alone."""
@@ -173,8 +184,8 @@ class ECSE(nn.Module):
             )
         return (2 * sizes).clamp(max=graph.num_edges)
 
-    def _auxiliary(self, graph: Graph, edge_vectors: Tensor, weights: Tensor) -> Tensor:
-        """Energies (N,) of the auxiliary network, with the backbone's for isolated atoms."""
+    def _auxiliary(self, graph: Graph, edge_vectors: Tensor, weights: Tensor) -> Outputs:
+        """Properties of atoms by the auxiliary network, with the backbone's for isolated atoms."""
         if self.auxiliary is None:
             atom = int(torch.nonzero(weights > 0)[0])
             raise MissingAuxiliaryError(
@@ -183,8 +194,14 @@ class ECSE(nn.Module):
                 "network for such; use it without symmetrize there."
             )
         isolated, none = within(graph, edge_vectors, 0.0)
-        shift = self.backbone(isolated, none) - self.auxiliary(isolated, none)
-        return (self.auxiliary(graph, edge_vectors) + shift).to(torch.float64)
+        alone, auxiliary_alone = self.backbone(isolated, none), self.auxiliary(isolated, none)
+        outputs = self.auxiliary(graph, edge_vectors)
+        return {
+            name: (
+                outputs[name] + invariant_part(alone[name] - auxiliary_alone[name], RANKS[name])
+            ).to(torch.float64)
+            for name in self.properties
+        }
 
 
 def within(graph: Graph, vectors: Tensor, cutoff: float) -> tuple[Graph, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..cutoff import FUNCTIONS
 from ..ecse.weights import FrameSettings
+from ..outputs import RANKS
 from ..suggestions import did_you_mean
 
 
@@ -37,6 +38,7 @@ class PETConfig:
         edge_input: what an edge token sees of its vector: "vector+length", "vector" or "length"
             (the last one makes the model invariant under rotation).
         blend_neighbor_species: feed the neighbour's species into every layer, not only the first.
+        properties: what it predicts: "energy", "dipole" (e·Å), "polarizability".
         system_conditioning: condition on total charge and spin multiplicity.
         max_charge: largest absolute charge, e.
         max_spin_multiplicity: largest multiplicity 2S+1.
@@ -66,6 +68,7 @@ class PETConfig:
     attention_temperature: float = 1.0
     edge_input: Literal["vector+length", "vector", "length"] = "vector+length"
     blend_neighbor_species: bool = True
+    properties: tuple[str, ...] = ("energy",)
     system_conditioning: bool = False
     max_charge: int = 10
     max_spin_multiplicity: int = 10
@@ -77,6 +80,12 @@ class PETConfig:
         object.__setattr__(self, "species", tuple(sorted(int(z) for z in self.species)))
         if not self.species or len(set(self.species)) != len(self.species):
             raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
+        object.__setattr__(self, "properties", tuple(self.properties))
+        for name in self.properties:
+            if name not in RANKS:
+                raise ValueError(f"unknown property {name!r}; {did_you_mean(name, RANKS)}")
+        if not self.properties:
+            raise ValueError("properties is empty; name at least one, such as 'energy'.")
         if self.d_pet % self.num_heads:
             raise ValueError(
                 f"d_pet = {self.d_pet} must be a multiple of num_heads = {self.num_heads}."

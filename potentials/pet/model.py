@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from ..cutoff import cutoff_function
 from ..ecse.frames import Frames, make_frames
 from ..graph import Graph
+from ..outputs import Outputs
 from .adaptive import adaptive_cutoffs
 from .conditioning import SystemConditioning
 from .config import PETConfig
+from .heads import CovariantHead, mlp
 from .layer import GNNLayer
 from .layout import Chunk, Layout, map_chunks
 from .views import Views, framed
@@ -51,6 +53,7 @@ class PET(nn.Module):
             config.symmetry == "layers" and config.frames.parity == "O3"
         )
         self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
+        self.properties = config.properties
         self.smooth = cutoff_function(config.cutoff_function)
         residual = config.featurizer == "residual"
         num_species, layers = len(config.species), config.num_gnn_layers
@@ -69,8 +72,16 @@ class PET(nn.Module):
                 nn.Sequential(nn.Linear(2 * d, 2 * d), nn.SiLU(), nn.Linear(2 * d, d))
                 for _ in range(layers)
             )
-        self.node_heads = nn.ModuleList(_head(d_node, config.d_head) for _ in range(readouts))
-        self.edge_heads = nn.ModuleList(_head(d, config.d_head) for _ in range(readouts))
+        if "energy" in config.properties:
+            self.node_heads = nn.ModuleList(mlp(d_node, config.d_head) for _ in range(readouts))
+            self.edge_heads = nn.ModuleList(mlp(d, config.d_head) for _ in range(readouts))
+        self.covariant_heads = nn.ModuleDict(
+            {
+                name: nn.ModuleList(CovariantHead(config, name) for _ in range(readouts))
+                for name in config.properties
+                if name != "energy"
+            }
+        )
         if config.system_conditioning:
             self.system_conditioning = SystemConditioning(config)
 
@@ -83,10 +94,10 @@ class PET(nn.Module):
         """Return the settings as a plain dictionary."""
         return asdict(self.config)
 
-    def forward(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
-        """Atomic energies (N,) in the network's unit, from edge vectors (E, 3) in Å.
+    def forward(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties of atoms in the network's units, from edge vectors (E, 3) in Å.
 
-        The list may reach beyond the cutoff; positions enter through ``edge_vectors`` only.
+        Energies (N,), dipoles (N, 3), polarizabilities (N, 3, 3). The list may reach beyond the cutoff; positions enter through ``edge_vectors`` only.
         """
         edges = self._edges(graph, edge_vectors)
         atoms = Atoms(
@@ -94,10 +105,13 @@ class PET(nn.Module):
             condition=self._condition(graph, edges.layout.atom_order),
         )
         residual = self.config.featurizer == "residual"
-        energies = (self._residual if residual else self._feedforward)(atoms, edges)
-        return torch.empty_like(energies).index_copy(0, edges.layout.atom_order, energies)
+        outputs = (self._residual if residual else self._feedforward)(atoms, edges)
+        return {
+            name: torch.empty_like(value).index_copy(0, edges.layout.atom_order, value)
+            for name, value in outputs.items()
+        }
 
-    def _feedforward(self, atoms: Atoms, edges: Edges) -> Tensor:
+    def _feedforward(self, atoms: Atoms, edges: Edges) -> Outputs:
         """The production featuriser: nodes and messages run through all layers, one readout."""
         node = self.node_embedders[0](atoms.species)
         message = self.edge_embedder(edges.species)
@@ -116,26 +130,42 @@ class PET(nn.Module):
             (message,) = edges.map(combine, (), (message, output, reverse))
         return self._readout(0, node, message, edges)
 
-    def _residual(self, atoms: Atoms, edges: Edges) -> Tensor:
+    def _residual(self, atoms: Atoms, edges: Edges) -> Outputs:
         """The paper's featuriser: a fresh node and a readout in every layer."""
         message = self.edge_embedder(edges.species)
-        energies = torch.zeros((), dtype=message.dtype, device=message.device)
+        outputs: Outputs = {}
         for k, layer in enumerate(self.gnn_layers):
             node, output = edges.see(layer, (self.node_embedders[k](atoms.species),), (message,))
             if atoms.condition is not None:
                 node = node + atoms.condition
-            energies = energies + self._readout(k, node, output, edges)
+            for name, value in self._readout(k, node, output, edges).items():
+                outputs[name] = outputs[name] + value if k else value
             message = 0.5 * (message + output.index_select(0, edges.layout.reverse))
-        return energies
+        return outputs
 
-    def _readout(self, k: int, node: Tensor, message: Tensor, edges: Edges) -> Tensor:
-        """Energies (N,): the node's own, and its edges' weighted by the cutoff."""
+    def _readout(self, k: int, node: Tensor, message: Tensor, edges: Edges) -> Outputs:
+        """Properties of atoms: the node's own, and its edges' weighted by the cutoff."""
+        outputs: Outputs = {}
+        if "energy" in self.properties:
 
-        def bonds(chunk: Chunk, message: Tensor, factor: Tensor) -> tuple[Tensor]:
-            return (self.edge_heads[k](message)[:, 0] * factor,)
+            def bonds(chunk: Chunk, message: Tensor, factor: Tensor) -> tuple[Tensor]:
+                return (self.edge_heads[k](message)[:, 0] * factor,)
 
-        (bond,) = edges.map(bonds, (), (message, edges.factor))
-        return self.node_heads[k](node)[:, 0].index_add(0, edges.layout.centers, bond)
+            (bond,) = edges.map(bonds, (), (message, edges.factor))
+            own = self.node_heads[k](node)[:, 0]
+            outputs["energy"] = own.index_add(0, edges.layout.centers, bond)
+        for name, heads in self.covariant_heads.items():
+            head = cast("CovariantHead", cast("nn.ModuleList", heads)[k])
+
+            def covariant(
+                chunk: Chunk, *features: Tensor, head: CovariantHead = head
+            ) -> tuple[Tensor]:
+                return (head.of_edges(*features),)
+
+            (bond,) = edges.map(covariant, (), (message, edges.factor, edges.directions))
+            own = head.of_nodes(node)
+            outputs[name] = head.shaped(own.index_add(0, edges.layout.centers, bond))
+        return outputs
 
     def _edges(self, graph: Graph, vectors: Tensor) -> Edges:
         """Lay out the edges within the (pair) cutoff, with their smooth factors."""
@@ -172,6 +202,7 @@ class PET(nn.Module):
             layout=layout,
             factor=factor,
             species=species,
+            directions=vectors / length[:, None],
             views=views,
             recompute=torch.is_grad_enabled()
             and views.geometry.shape[0] * config.d_pet > RECOMPUTE_ABOVE,
@@ -210,6 +241,7 @@ class Edges:
         layout: of the atoms and edges.
         factor: (E,) cutoff factors.
         species: (E,) species index of the neighbour.
+        directions: (E, 3) unit vectors.
         views: as they are, or in frames of their own.
         recompute: run chunks again in the backward pass.
     """
@@ -217,6 +249,7 @@ class Edges:
     layout: Layout
     factor: Tensor
     species: Tensor
+    directions: Tensor
     views: Views
     recompute: bool
 
@@ -247,16 +280,6 @@ def _geometry(edge_input: str, vectors: Tensor, length: Tensor) -> Tensor:
 def _length(vectors: Tensor) -> Tensor:
     """Lengths (E,), with metatrain's offset, so that the derivative at zero is finite."""
     return (vectors.square().sum(-1) + 1e-15).sqrt()
-
-
-def _head(width: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, 1),
-    )
 
 
 def _species_index(species: tuple[int, ...]) -> Tensor:

@@ -114,7 +114,7 @@ def along(
         0, last, x[:, None] * torch.tensor(direction)
     )
     edges = graph.edge_vectors() + moving[graph.neighbors] - moving[graph.centers]
-    energies = potential.atomic_energies(graph, edges)
+    energies = potential.atomic_properties(graph, edges)["energy"]
     energy = torch.zeros(len(frames), dtype=torch.float64).index_add(0, graph.structure, energies)
     (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), x)

@@ -121,7 +121,7 @@ def _influence(potential, atoms, monkeypatch) -> float:
             potential.network, "smooth", lambda length, cutoff, width: factor.expand(len(length))
         )
         graph = numerics.Graph.from_atoms(atoms, potential.cutoff)
-        energy = potential.atomic_energies(graph, graph.edge_vectors()).sum()
+        energy = potential.atomic_properties(graph, graph.edge_vectors())["energy"].sum()
         (slope,) = torch.autograd.grad(energy, factor)
     return slope.item()
 

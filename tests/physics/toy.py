@@ -18,13 +18,14 @@ class TiltedGas(nn.Module):
         super().__init__()
         self.species, self.cutoff = species, cutoff
         self.hops, self.invariant, self.inputs = 2, False, ()
+        self.properties = ("energy",)
         self.charge = nn.Embedding(119, 1)
         self.direction = nn.Linear(3, 2)
 
     def to_config(self):
         return {"species": self.species}
 
-    def forward(self, graph, vectors: Tensor) -> Tensor:
+    def forward(self, graph, vectors: Tensor) -> dict[str, Tensor]:
         vectors = vectors.to(self.charge.weight.dtype)
         factor = bump(vectors.square().sum(-1).sqrt(), self.cutoff, 0.5)
         tilt, other = (0.2 * self.direction(vectors)).unbind(-1)
@@ -35,4 +36,4 @@ class TiltedGas(nn.Module):
         )
         passed = factor * torch.tanh(density[graph.neighbors] + other)
         own = self.charge(graph.species)[:, 0] + density.square()
-        return own.index_add(0, graph.centers, passed)
+        return {"energy": own.index_add(0, graph.centers, passed)}

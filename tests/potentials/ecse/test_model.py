@@ -13,6 +13,7 @@ from pointedge.potentials.ecse.frames import make_frames
 from pointedge.potentials.ecse.model import ECSE, MissingAuxiliaryError, within
 from pointedge.potentials.ecse.weights import FrameSettings
 from pointedge.potentials.graph import Graph, random_rotations
+from pointedge.potentials.outputs import RANKS
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
@@ -44,13 +45,14 @@ def pet(**changes) -> PET:
 
 
 def symmetrized(**options) -> ECSE:
-    featurizer = options.pop("featurizer", "feedforward")
-    return ECSE(pet(featurizer=featurizer), auxiliary=pet(edge_input="length"), **options)
+    shape = {name: options.pop(name) for name in ("featurizer", "properties") if name in options}
+    auxiliary = pet(edge_input="length", **{**shape, "featurizer": "feedforward"})
+    return ECSE(pet(**shape), auxiliary=auxiliary, **options)
 
 
 def energies(network, atoms):
     graph = Graph.from_atoms(atoms, network.cutoff)
-    return network(graph, graph.edge_vectors())
+    return network(graph, graph.edge_vectors())["energy"]
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if f"{n}/energy_sym_noaux" in REFERENCE])
@@ -69,19 +71,34 @@ def test_reference_of_the_research_code(name):
 @pytest.mark.parametrize("featurizer", ["feedforward", "residual"])
 @pytest.mark.parametrize("name", FRAMES)
 def test_slow_twin(name, featurizer):
-    """Every frame turns the whole structure; of its energies only that of its atom is used."""
-    network = symmetrized(featurizer=featurizer)
+    """Every frame turns the whole structure; of its properties only those of its atom are used."""
+    network = symmetrized(featurizer=featurizer, properties=tuple(RANKS))
     graph = Graph.from_atoms(FRAMES[name], CUTOFF)
     vectors = graph.edge_vectors()
     frames = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, FrameSettings())
     alone, none = within(graph, vectors, 0.0)
     auxiliary = network.auxiliary(graph, vectors)
-    auxiliary = auxiliary + network.backbone(alone, none) - network.auxiliary(alone, none)
-    total, weight = frames.auxiliary * auxiliary, frames.auxiliary.clone()
-    for k, i in enumerate(frames.atoms.tolist()):
-        total[i] += frames.weights[k] * network.backbone(graph, vectors @ frames.matrices[k])[i]
-        weight[i] += frames.weights[k]
-    torch.testing.assert_close(network(graph, vectors), total / weight, rtol=0, atol=1e-13)
+    shift = network.backbone(alone, none), network.auxiliary(alone, none)
+    found = network(graph, vectors)
+    turned = [network.backbone(graph, vectors @ matrix) for matrix in frames.matrices]
+    for i in range(graph.num_atoms):
+        weight = frames.auxiliary[i].clone()
+        energy, other = (s["energy"][i] for s in shift)
+        total = {
+            "energy": weight * (auxiliary["energy"][i] + energy - other),
+            "dipole": weight * auxiliary["dipole"][i],
+            "polarizability": weight * auxiliary["polarizability"][i],
+        }
+        backbone, other = (s["polarizability"][i].trace() / 3 for s in shift)
+        total["polarizability"] += weight * (backbone - other) * torch.eye(3, dtype=torch.float64)
+        for k in torch.nonzero(frames.atoms == i)[:, 0].tolist():
+            w, f = frames.weights[k], frames.matrices[k]
+            weight += w
+            total["energy"] += w * turned[k]["energy"][i]
+            total["dipole"] += w * f @ turned[k]["dipole"][i]
+            total["polarizability"] += w * f @ turned[k]["polarizability"][i] @ f.T
+        for name, value in total.items():
+            torch.testing.assert_close(found[name][i], value / weight, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("parity", ["O3", "SO3"])
@@ -92,14 +109,14 @@ def test_energies_are_invariant(scope, parity):
     generator = torch.Generator().manual_seed(0)
     turn = random_rotations(graph.num_structures, generator=generator)
     improper = torch.linalg.det(turn)[graph.structure] < 0
-    before = network(graph, graph.edge_vectors())
+    before = network(graph, graph.edge_vectors())["energy"]
     turned = graph.rotated(turn)
-    difference = (network(turned, turned.edge_vectors()) - before).abs()
+    difference = (network(turned, turned.edge_vectors())["energy"] - before).abs()
     assert difference[~improper].max() < 1e-12
     assert (difference[improper].max() < 1e-12) == (parity == "O3")
     plain = network.backbone
-    raw = plain(turned, turned.edge_vectors()) - plain(graph, graph.edge_vectors())
-    assert raw.abs().max() > 1e-3
+    raw = plain(turned, turned.edge_vectors())["energy"]
+    assert (raw - plain(graph, graph.edge_vectors())["energy"]).abs().max() > 1e-3
 
 
 def test_structure_scope_pools_the_frames_of_all_atoms():
@@ -142,7 +159,8 @@ def test_a_list_beyond_the_cutoff_changes_nothing():
     network = symmetrized()
     expected = energies(network, FRAMES["TTT"])
     longer = Graph.from_atoms(FRAMES["TTT"], CUTOFF + 1)
-    torch.testing.assert_close(network(longer, longer.edge_vectors()), expected, rtol=0, atol=1e-13)
+    found = network(longer, longer.edge_vectors())["energy"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
 
 
 def test_without_an_auxiliary_network_the_atom_is_named():
