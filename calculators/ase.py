@@ -16,16 +16,25 @@ from ..potentials.neighbors import VerletList
 from ..potentials.potential import Potential
 from .inputs import InputError, check_distances, check_structure, snapshot, volume
 from .models import load_potential
-from .settings import PROPERTIES, check_available, check_properties, read_device, read_dtype
+from .settings import (
+    OF_ENERGY,
+    check_available,
+    check_properties,
+    offered_properties,
+    read_device,
+    read_dtype,
+)
 
 # Edges of one model run of `calculate_many`. On a CPU anything above a thousand is as fast.
 MAX_EDGES = 30_000
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))  # xx, yy, zz, yz, xz, xy
-ENERGIES = frozenset({"energy", "free_energy", "energies"})
+DERIVATIVES = frozenset({"forces", "stress"})
 
 
 class PotentialCalculator(Calculator):
     """Energy (eV), energies (N,) (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³) of a potential.
+
+    Of one that predicts them, also dipole (3,) (e·Å) and polarizability (3, 3) (its labels' unit).
 
     Energies contain the species' baseline, and are summed in float64 whatever the network's type.
     The stress is the symmetric virial over the volume of the structure's own cell, in ASE's order
@@ -48,7 +57,7 @@ class PotentialCalculator(Calculator):
         NotImplementedError: compilation, which this version lacks.
     """
 
-    implemented_properties = list(PROPERTIES)  # noqa: RUF012 (the base class has it so)
+    implemented_properties = list(OF_ENERGY)  # noqa: RUF012 (the base class has it so)
     architecture: str | None = None  # what the model has to be; None: anything
 
     def __init__(
@@ -67,6 +76,7 @@ class PotentialCalculator(Calculator):
         potential = load_potential(model, architecture=self.architecture, symmetrize=symmetrize)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
+        self.implemented_properties = offered_properties(potential.properties)
         self._verlet = VerletList(potential.cutoff, skin=skin)
         self._state: dict[str, np.ndarray] = {}
         self.parameters.update(  # ASE writes these into trajectories and databases
@@ -86,7 +96,7 @@ class PotentialCalculator(Calculator):
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise InputError("the calculator has no structure yet; give it atoms.")
-        check_properties(properties)
+        check_properties(properties, self.implemented_properties)
         check_structure(atoms, self.potential, properties)
         graph = self._graph(atoms)
         check_distances(graph)
@@ -113,7 +123,7 @@ class PotentialCalculator(Calculator):
         """
         if isinstance(structures, Atoms):
             raise InputError("calculate_many takes a list of structures; give [atoms].")
-        check_properties(properties)
+        check_properties(properties, self.implemented_properties)
         structures = list(structures)
         for k, atoms in enumerate(structures):
             check_structure(atoms, self.potential, properties, f"structure {k}")
@@ -141,15 +151,18 @@ class PotentialCalculator(Calculator):
         the time and spares constant pressure a second run. Energies alone go without the gradient,
         half of the time, for scans and Monte Carlo; dynamics, relaxations and NEB ask forces first.
         """
-        derivatives = not ENERGIES.issuperset(properties)
+        derivatives = not DERIVATIVES.isdisjoint(properties)
         prediction = self.potential(graph, forces=derivatives, virial=derivatives)
-        energy = (prediction.energy + prediction.baseline).tolist()
         splits = np.cumsum(torch.bincount(graph.structure).cpu().numpy())[:-1]
-        energies = (prediction.energies + prediction.atomic_baseline).cpu().numpy()
         results: list[dict[str, Any]] = [
-            {"energy": e, "free_energy": e, "energies": part.copy()}
-            for e, part in zip(energy, np.split(energies, splits), strict=True)
+            {name: value[k].cpu().numpy() for name, value in prediction.moments.items()}
+            for k in range(graph.num_structures)
         ]
+        if "energy" in self.potential.properties:
+            energy = (prediction.energy + prediction.baseline).tolist()
+            energies = (prediction.energies + prediction.atomic_baseline).cpu().numpy()
+            for result, e, part in zip(results, energy, np.split(energies, splits), strict=True):
+                result.update(energy=e, free_energy=e, energies=part.copy())
         if derivatives:
             forces = np.split(prediction.forces.cpu().numpy(), splits)
             virials, cells = prediction.virial.cpu().numpy(), graph.cell.cpu().numpy()

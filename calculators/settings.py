@@ -9,16 +9,21 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from ..potentials.suggestions import did_you_mean
 
-PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
+OF_ENERGY = ("energy", "free_energy", "energies", "forces", "stress")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def check_properties(properties: Sequence[str]) -> None:
-    """Refuse properties that no potential has, with PropertyNotImplementedError."""
+def offered_properties(predicted: Sequence[str]) -> list[str]:
+    """ASE's names of what a potential gives that predicts these properties."""
+    return [p for name in predicted for p in (OF_ENERGY if name == "energy" else (name,))]
+
+
+def check_properties(properties: Sequence[str], offered: Sequence[str]) -> None:
+    """Refuse properties that the potential does not have, with PropertyNotImplementedError."""
     for name in properties:
-        if name not in PROPERTIES:
+        if name not in offered:
             raise PropertyNotImplementedError(
-                f"a potential has no property {name!r}; {did_you_mean(name, PROPERTIES)}"
+                f"the potential has no property {name!r}; {did_you_mean(name, offered)}"
             )
 
 

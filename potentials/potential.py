@@ -177,7 +177,9 @@ class Potential(nn.Module):
             vectors = vectors.detach().requires_grad_()
         with torch.set_grad_enabled(derivatives or create_graph):
             outputs = self.atomic_properties(graph, vectors)
-            energies = outputs.pop("energy", torch.full_like(self.baseline[graph.species], torch.nan))
+            energies = outputs.pop(
+                "energy", torch.full_like(self.baseline[graph.species], torch.nan)
+            )
             gradient = None
             if derivatives:
                 gradient = edge_gradient(energies, vectors, create_graph=create_graph)

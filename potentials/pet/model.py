@@ -97,7 +97,8 @@ class PET(nn.Module):
     def forward(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
         """Properties of atoms in the network's units, from edge vectors (E, 3) in Å.
 
-        Energies (N,), dipoles (N, 3), polarizabilities (N, 3, 3). The list may reach beyond the cutoff; positions enter through ``edge_vectors`` only.
+        Energies (N,), dipoles (N, 3), polarizabilities (N, 3, 3). The list may reach beyond the
+        cutoff; positions enter through ``edge_vectors`` only.
         """
         edges = self._edges(graph, edge_vectors)
         atoms = Atoms(

@@ -19,6 +19,7 @@ class Frames(_Strict):
     """Which frames to read: files, and the values of ``atoms.info`` keys to select."""
 
     files: list[str] = Field(min_length=1, description="ASE-readable files")
+    index: str = Field(":", description="which frames of each file, as ASE slices them: ':80'")
     where: dict[str, list[str]] = Field(
         {}, description="keep frames whose info key has one of these"
     )
@@ -33,6 +34,8 @@ class Data(_Strict):
     energy_key: str = Field("REF_energy", description="eV")
     forces_key: str = Field("REF_forces", description="eV/Å")
     stress_key: str = Field("REF_stress", description="eV/Å³, ASE's sign; 3x3 or Voigt")
+    dipole_key: str = Field("REF_dipole", description="e·Å")
+    polarizability_key: str = Field("REF_polarizability", description="any unit; 3x3, symmetric")
 
 
 class Loss(_Strict):
@@ -45,6 +48,8 @@ class Loss(_Strict):
     energy: float = Field(0.1, ge=0, description="of the energy per atom")
     forces: float = Field(1.0, ge=0, description="of force components")
     stress: float = Field(0.0, ge=0, description="of stress components")
+    dipole: float = Field(0.0, ge=0, description="of dipole components")
+    polarizability: float = Field(0.0, ge=0, description="of polarizability components")
     memory: float = Field(0.98, ge=0, lt=1, description="decay of the running means per step")
 
 

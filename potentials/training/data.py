@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, Sampler
 from ..graph import Graph, random_rotations
 from .config import Data, Frames
 
+LABELS = ("energy", "forces", "stress", "dipole", "polarizability")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,27 +31,28 @@ class Batch:
         energy: (B,) eV.
         forces: (N, 3) eV/Å.
         stress: (B, 3, 3) eV/Å³.
+        dipole: (B, 3) e·Å.
+        polarizability: (B, 3, 3), in any unit.
     """
 
     graph: Graph
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    dipole: Tensor
+    polarizability: Tensor
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
         """Join batches into one."""
         return cls(
             Graph.batch([b.graph for b in batches]),
-            *(
-                torch.cat([getattr(b, name) for b in batches])
-                for name in ("energy", "forces", "stress")
-            ),
+            *(torch.cat([getattr(b, name) for b in batches]) for name in LABELS),
         )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        labels = {n: getattr(self, n).to(device) for n in ("energy", "forces", "stress")}
+        labels = {n: getattr(self, n).to(device) for n in LABELS}
         return replace(self, graph=self.graph.to(device), **labels)
 
     def rotated(self, rotations: Tensor) -> Batch:
@@ -59,6 +62,8 @@ class Batch:
             graph=self.graph.rotated(rotations),
             forces=torch.einsum("nx,nxy->ny", self.forces, rotations[self.graph.structure]),
             stress=rotations.transpose(-1, -2) @ self.stress @ rotations,
+            dipole=torch.einsum("bx,bxy->by", self.dipole, rotations),
+            polarizability=rotations.transpose(-1, -2) @ self.polarizability @ rotations,
         )
 
     def augmented(self, seed: int) -> Batch:
@@ -91,10 +96,13 @@ def read_frames(frames: Frames, folder: Path) -> list[Atoms]:
     """Read the selected frames; files are looked for in ``folder``, then in ``POINTEDGE_DATA``."""
     selected: list[Atoms] = []
     for name in frames.files:
-        read = ase.io.read(find_file(name, folder), ":")
-        selected += [atoms for atoms in read if _is_selected(atoms, frames.where)]
+        read = ase.io.read(find_file(name, folder), frames.index)
+        several = read if isinstance(read, list) else [read]
+        selected += [atoms for atoms in several if _is_selected(atoms, frames.where)]
     if not selected:
-        raise ValueError(f"no frame of {', '.join(frames.files)} has {frames.where}.")
+        raise ValueError(
+            f"no frame {frames.index} of {', '.join(frames.files)} has {frames.where}."
+        )
     return selected
 
 
@@ -142,6 +150,11 @@ def labelled(atoms: Atoms, data: Data, cutoff: float, inputs: tuple[str, ...]) -
     energy = _label(atoms.info.get(data.energy_key), data.energy_key, [()])
     forces = _label(atoms.arrays.get(data.forces_key), data.forces_key, [(n, 3)])
     stress = _label(atoms.info.get(data.stress_key), data.stress_key, [(3, 3), (6,), (9,)])
+    dipole = _label(atoms.info.get(data.dipole_key), data.dipole_key, [(3,)])
+    key = data.polarizability_key
+    polarizability = _label(atoms.info.get(key), key, [(3, 3), (9,)])
+    if polarizability is not None:
+        polarizability = polarizability.reshape(3, 3)
     if stress is not None:
         full = voigt_6_to_full_3x3_stress(stress) if stress.shape == (6,) else stress
         stress = full.reshape(3, 3)
@@ -150,6 +163,8 @@ def labelled(atoms: Atoms, data: Data, cutoff: float, inputs: tuple[str, ...]) -
         energy=_or_nan(energy, ()).reshape(1),
         forces=_or_nan(forces, (n, 3)),
         stress=_or_nan(stress, (3, 3)).reshape(1, 3, 3),
+        dipole=_or_nan(dipole, (3,)).reshape(1, 3),
+        polarizability=_or_nan(polarizability, (3, 3)).reshape(1, 3, 3),
     )
 
 

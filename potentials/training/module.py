@@ -15,7 +15,13 @@ from .config import TrainingConfig
 from .data import Batch
 from .loss import SlidingLoss, residuals
 
-UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+UNITS = {
+    "energy": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+    "dipole": "me·Å",
+    "polarizability": "1e-3 of the labels",
+}
 
 
 class TrainingModule(lightning.LightningModule):
@@ -43,7 +49,7 @@ class TrainingModule(lightning.LightningModule):
                 f"the loss is {loss.item()} in step {self.global_step}; lower the learning rate."
             )
         self.log("loss", loss.detach(), prog_bar=True)
-        if errors["forces"].numel():
+        if "forces" in errors and errors["forces"].numel():
             rmse = 1000 * errors["forces"].detach().square().mean().sqrt()
             self.log("force_rmse", rmse, prog_bar=True)
         return loss
@@ -54,16 +60,17 @@ class TrainingModule(lightning.LightningModule):
             self._squares.setdefault(name, []).append(error.detach().square())
 
     def validation_errors(self) -> dict[str, float]:
-        """Root mean squared errors since the last call: meV/atom, meV/Å, meV/Å³."""
+        """Root mean squared errors since the last call, in UNITS."""
         squares = {name: torch.cat(parts) for name, parts in self._squares.items()}
         self._squares = {}
         return {n: 1000 * s.mean().sqrt().item() for n, s in squares.items() if s.numel()}
 
     def _errors(self, batch: Batch, *, create_graph: bool) -> dict[str, Tensor]:
         weights = self.config.loss
+        has_energy = "energy" in self.potential.properties
         prediction = self.potential(
             batch.graph,
-            forces=weights.forces > 0 or not create_graph,
+            forces=has_energy and (weights.forces > 0 or not create_graph),
             virial=weights.stress > 0,
             create_graph=create_graph,
         )

@@ -18,6 +18,7 @@ from ..potential import Potential
 from .callbacks import BEST, ExponentialAverage, KeepBest
 from .config import TrainingConfig
 from .data import (
+    LABELS,
     Batch,
     find_file,
     fit_baseline,
@@ -70,7 +71,7 @@ def train(
     ]
     for name, part in zip(("training", "validation"), batches, strict=True):
         report(_summary(name, part))
-        _require_labels(config, name, part)
+        _require_labels(config, potential, name, part)
     if config.start_from is None:
         _normalize(potential, batches[0])
     potential.information["training_data_sha256"] = _data_hash(train_frames)
@@ -123,14 +124,17 @@ def finish(
         return module.validation_errors()
 
     before, baseline = errors(), potential.baseline.clone()
-    predicted = torch.cat([potential(b.graph, forces=False).energy for b in train_batches])
-    for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
-        potential.baseline[number] = energy
-    after, what = errors(), "baseline fitted again"
-    score = SlidingLoss(config.loss).score
-    if score(after) > score(before):
-        potential.baseline.copy_(baseline)
-        after, what = before, "baseline kept"
+    after, what = before, "baseline kept"
+    if "energy" in potential.properties:
+        predicted = torch.cat([potential(b.graph, forces=False).energy for b in train_batches])
+        for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
+            potential.baseline[number] = energy
+        refitted = errors()
+        score = SlidingLoss(config.loss).score
+        if score(refitted) <= score(before):
+            after, what = refitted, "baseline fitted again"
+        else:
+            potential.baseline.copy_(baseline)
     potential.information["validation_rmse"] = after
     checkpoint.save(potential, path)
     report(f"best model, {what}: validation RMSE {in_words(after)}")
@@ -185,7 +189,13 @@ def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[An
 
 
 def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
-    """Fit the baseline, and set the scale to the root mean square of forces (or of energies)."""
+    """Fit the baseline, and set scales to the root mean square of what they multiply."""
+    for name in potential.properties:
+        if name != "energy":
+            values = [(getattr(b, name) / b.graph.num_atoms).flatten() for b in batches]
+            _set_scale(potential.scale_of(name), torch.cat(values))
+    if "energy" not in potential.properties:
+        return
     repulsion = torch.zeros(len(batches), dtype=torch.float64)
     if potential.zbl is not None:
         for k, batch in enumerate(batches):
@@ -195,31 +205,42 @@ def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
     for number, energy in baseline.items():
         potential.baseline[number] = energy
     forces = torch.cat([b.forces.flatten() for b in batches])
-    forces = forces[~torch.isnan(forces)]
-    if forces.numel():
-        scale = forces.square().mean().sqrt()
-    else:
-        residual = torch.cat(
-            [
-                (b.energy - potential.baseline[b.graph.species].sum()) / b.graph.num_atoms
-                for b in batches
-            ]
-        )
-        scale = residual.square().mean().sqrt()
-    potential.scale.fill_(max(scale.item(), 1e-3))
+    if forces.isnan().all():
+        rest = [b.energy - potential.baseline[b.graph.species].sum() for b in batches]
+        atoms = [b.graph.num_atoms for b in batches]
+        forces = torch.cat([e / n for e, n in zip(rest, atoms, strict=True)])
+    _set_scale(potential.scale, forces)
+
+
+def _set_scale(scale: torch.Tensor, values: torch.Tensor) -> None:
+    known = values[~torch.isnan(values)]
+    if len(known):
+        scale.fill_(max(known.square().mean().sqrt().item(), 1e-3))
 
 
 def _summary(name: str, batches: Sequence[Batch]) -> str:
     atoms = sum(b.graph.num_atoms for b in batches)
     labels = ", ".join(
         f"{label} {sum(int(not torch.isnan(getattr(b, label)).any()) for b in batches)}"
-        for label in ("energy", "forces", "stress")
+        for label in LABELS
+        if label in LABELS[:3] or any(not torch.isnan(getattr(b, label)).any() for b in batches)
     )
     return f"{name}: {len(batches)} frames, {atoms} atoms; frames with labels: {labels}"
 
 
-def _require_labels(config: TrainingConfig, name: str, batches: Sequence[Batch]) -> None:
-    for label in ("energy", "forces", "stress"):
+def _require_labels(
+    config: TrainingConfig, potential: Potential, name: str, batches: Sequence[Batch]
+) -> None:
+    predicted = {
+        *potential.properties,
+        *(("forces", "stress") if "energy" in potential.properties else ()),
+    }
+    for label in LABELS:
+        if getattr(config.loss, label) > 0 and label not in predicted:
+            raise ValueError(
+                f"the loss has {label}, but the model predicts {', '.join(potential.properties)}; "
+                f"set model.properties, or loss.{label}=0."
+            )
         missing = all(torch.isnan(getattr(b, label)).all() for b in batches)
         if getattr(config.loss, label) > 0 and missing:
             key = getattr(config.data, f"{label}_key")

@@ -47,6 +47,7 @@ class MomentNetwork(nn.Module):
 
     cutoff = 3.0
     inputs = ("magmoms",)
+    properties = ("energy",)
 
     def __init__(self):
         super().__init__()
@@ -58,7 +59,7 @@ class MomentNetwork(nn.Module):
     def forward(self, graph, edge_vectors):
         pair = (1 - edge_vectors.square().sum(-1) / self.cutoff**2).clamp(min=0) ** 3
         energies = self.a * graph.magmoms.square().sum(-1)
-        return energies.index_add(0, graph.centers, pair)
+        return {"energy": energies.index_add(0, graph.centers, pair)}
 
 
 def bulk():

@@ -226,6 +226,29 @@ def test_any_architecture():
     assert atoms.get_potential_energy() == pytest.approx(plain + 0.3 * 4)
 
 
+def test_moments():
+    """Dipole and polarizability come with the energy; a model without energy has only them."""
+    atoms = STRUCTURES["molecule"].copy()
+    everything = small_potential(properties=("energy", "dipole", "polarizability"))
+    atoms.calc = PETCalculator(everything)
+    atoms.get_potential_energy()
+    dipole = atoms.get_dipole_moment()
+    graph = Graph.from_atoms(atoms, everything.cutoff)
+    expected = everything(graph).moments
+    np.testing.assert_allclose(dipole, expected["dipole"][0].numpy(), rtol=1e-12)
+    found = atoms.calc.get_property("polarizability", atoms)
+    np.testing.assert_allclose(found, expected["polarizability"][0].numpy(), rtol=1e-12)
+    atoms.calc = PETCalculator(small_potential(properties=("dipole",)))
+    assert atoms.get_dipole_moment().shape == (3,)
+    for ask in (atoms.get_potential_energy, atoms.get_forces):
+        with pytest.raises(PropertyNotImplementedError):
+            ask()
+    (many,) = atoms.calc.calculate_many([atoms], ["dipole"])
+    np.testing.assert_allclose(many["dipole"], atoms.get_dipole_moment(), rtol=1e-12)
+    with pytest.raises(PropertyNotImplementedError, match="no property 'energy'"):
+        atoms.calc.calculate_many([atoms], ["energy"])
+
+
 def test_nothing_global_changes(potential):
     state = torch.random.get_rng_state()
     before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())

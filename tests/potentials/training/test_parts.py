@@ -100,7 +100,8 @@ def test_baseline_of_one_composition_reproduces_its_energy():
 
 
 def test_augmentation_turns_labels_with_the_structure():
-    batch = labelled(water(REF_stress=np.diag([1.0, 2, 3])), DATA, 3.0, ())
+    labels = {"REF_dipole": [0.1, 0.7, -0.3], "REF_polarizability": np.diag([3.0, 1, 7])}
+    batch = labelled(water(REF_stress=np.diag([1.0, 2, 3]), **labels), DATA, 3.0, ())
     turned = batch.augmented(seed=3)
     again = batch.augmented(seed=3)
     assert torch.equal(turned.forces, again.forces)
@@ -109,7 +110,14 @@ def test_augmentation_turns_labels_with_the_structure():
     for one in (turned, batch):
         v = one.graph.edge_vectors()
         f = one.forces[one.graph.centers]
-        scalars = torch.stack([(v * f).sum(), (v @ one.stress[0] * v).sum()])
+        scalars = torch.stack(
+            [
+                (v * f).sum(),
+                (v @ one.stress[0] * v).sum(),
+                (v @ one.dipole[0]).abs().sum(),
+                (v @ one.polarizability[0] * v).sum(),
+            ]
+        )
         if one is turned:
             expected = scalars
     torch.testing.assert_close(scalars, expected, rtol=1e-12, atol=1e-12)

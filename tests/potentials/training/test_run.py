@@ -3,6 +3,8 @@
 import csv
 from dataclasses import replace
 
+import ase.io
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -126,3 +128,26 @@ def test_the_last_baseline_is_kept_only_if_it_serves_the_validation_frames(
     assert ("baseline kept" in lines[0]) == kept
     assert finished.information["validation_rmse"]["energy"] < 200 or kept
     torch.testing.assert_close(checkpoint.load(path).baseline, finished.baseline)
+
+
+def test_dipoles_are_learnt_without_energies(config, tmp_path):
+    """Labels of fixed charges; the potential has no energy afterwards."""
+    frames = ase.io.read(tmp_path / "frames.xyz", ":")
+    for atoms in frames:
+        charges = np.where(atoms.numbers == 1, 0.4, -0.8)
+        charges -= charges.mean()
+        outer = atoms.positions - atoms.positions.mean(0)
+        atoms.info.update(REF_dipole=charges @ outer, REF_polarizability=outer.T @ outer)
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    config["model"] |= {"properties": ["dipole", "polarizability"], "symmetry": "layers"}
+    config["loss"] = {"energy": 0, "forces": 0, "dipole": 1, "polarizability": 1}
+    config["optimization"]["max_epochs"] = 20
+    lines = []
+    settings = TrainingConfig.from_dict(config)
+    best = train(settings, tmp_path / "run", folder=tmp_path, report=lines.append)
+    found = [float(x.split("dipole ")[1].split()[0]) for x in lines if x.startswith("epoch")]
+    assert found[-1] < 0.5 * found[0]
+    assert set(best.information["validation_rmse"]) == {"dipole", "polarizability"}
+    config["loss"]["energy"] = 1
+    with pytest.raises(ValueError, match="loss has energy, but the model predicts dipole, pol"):
+        train(TrainingConfig.from_dict(config), tmp_path / "other", folder=tmp_path)
