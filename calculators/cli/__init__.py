@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from .distill import distill_auxiliary
 from .evaluate import evaluate
 from .info import info
 from .md import md
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (md, evaluate, train, models, info):
+for verb in (md, evaluate, train, distill_auxiliary, models, info):
     app.command()(verb)
 
 

@@ -88,7 +88,8 @@ class ECSE(nn.Module):
         )
         if bool((frames.auxiliary > 0).any()):
             share = frames.auxiliary[group]
-            for name, value in self._auxiliary(everything, edge_vectors, share).items():
+            self._require_auxiliary(share)
+            for name, value in self.auxiliary_properties(everything, edge_vectors).items():
                 numerators[name] = numerators[name] + along(share, value)
             weight = weight + frames.auxiliary
         return {name: along(1 / weight[group], value) for name, value in numerators.items()}
@@ -184,15 +185,18 @@ class ECSE(nn.Module):
             )
         return (2 * sizes).clamp(max=graph.num_edges)
 
-    def _auxiliary(self, graph: Graph, edge_vectors: Tensor, weights: Tensor) -> Outputs:
-        """Properties of atoms by the auxiliary network, with the backbone's for isolated atoms."""
+    def _require_auxiliary(self, weights: Tensor) -> None:
         if self.auxiliary is None:
             atom = int(torch.nonzero(weights > 0)[0])
             raise MissingAuxiliaryError(
                 f"the environment of atom {atom} is empty, collinear or nearly so (auxiliary "
                 f"weight {float(weights.detach()[atom]):.3g}), and the model has no auxiliary "
-                "network for such; use it without symmetrize there."
+                "network for such; give it one with `pointedge distill-auxiliary`."
             )
+
+    def auxiliary_properties(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
+        """Properties of atoms by the auxiliary network, with the backbone's for isolated atoms."""
+        assert self.auxiliary is not None
         isolated, none = within(graph, edge_vectors, 0.0)
         alone, auxiliary_alone = self.backbone(isolated, none), self.auxiliary(isolated, none)
         outputs = self.auxiliary(graph, edge_vectors)

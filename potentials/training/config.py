@@ -82,6 +82,9 @@ class TrainingConfig(_Strict):
         description="checkpoint whose weights to start from; `model` may then change settings that"
         " leave the shapes of its weights alone, such as `symmetry` and `frames`",
     )
+    auxiliary: bool = Field(
+        False, description="fit an auxiliary network at the end, which ECSE needs for lone atoms"
+    )
     data: Data
     loss: Loss = Loss()
     optimization: Optimization = Optimization()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,10 +29,12 @@ from .data import (
     read_frames,
     refuse_overlap,
 )
+from .distill import distill_auxiliary
 from .loss import SlidingLoss
 from .module import TrainingModule, in_words
 
 LAST = "last.ckpt"
+AUXILIARY_FRAMES = 20  # whose bonds an auxiliary network learns
 
 
 def train(
@@ -100,7 +103,12 @@ def train(
             weights_only=False,  # our own file: optimiser, schedule and averages
         )
         trainer.validate(module, validation_loader, verbose=False)  # the last weights count too
-    return finish(output / BEST, batches[0], batches[1], config, report)
+    potential = finish(output / BEST, batches[0], batches[1], config, report)
+    if config.auxiliary:
+        chosen = train_frames[:: math.ceil(len(train_frames) / AUXILIARY_FRAMES)]
+        potential = distill_auxiliary(potential, chosen, seed=settings.seed, report=report)
+        checkpoint.save(potential, output / BEST)
+    return potential
 
 
 def finish(

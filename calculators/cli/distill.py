@@ -1,0 +1,56 @@
+"""`pointedge distill-auxiliary`: the network that ECSE needs for atoms without frames."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Model
+
+
+def distill_auxiliary(
+    model: Model,
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="files of structures of the kind to be simulated, as ASE reads them"),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="new checkpoint")] = Path("distilled.safetensors"),
+    steps: Annotated[int, typer.Option(min=1, help="of the optimiser")] = 1500,
+    clusters: Annotated[int, typer.Option(min=1, help="to fit to")] = 4000,
+    limit: Annotated[int, typer.Option(min=1, help="at most so many frames of a file")] = 20,
+    seed: Annotated[int, typer.Option(help="of clusters and initial weights")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
+) -> None:
+    """Add an auxiliary network to a model, so that --symmetrize ecse works for any structure.
+
+    It stands in for atoms whose neighbours are none, or in a line.
+    """
+    import ase.io
+
+    from ...potentials import checkpoint
+    from ...potentials.training.data import find_file
+    from ...potentials.training.distill import distill_auxiliary as run
+    from ..models import load_potential
+
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    frames: list[Any] = []
+    for name in data or []:
+        read: Any = ase.io.read(find_file(name, Path()), ":")
+        frames += read[:: math.ceil(len(read) / limit)]
+    result = run(
+        load_potential(model),
+        frames,
+        steps=steps,
+        clusters=clusters,
+        seed=seed,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    checkpoint.save(result, output)
+    print(output)
