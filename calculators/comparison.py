@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,16 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # place of xx ... in xx, yy, zz, yz, xz, xy
-QUANTITIES = ("energy", "forces", "stress")
+COMMON = ("energy", "forces", "stress")  # what a calculator that says nothing is believed to give
+MOMENTS = ("dipole", "polarizability")
+QUANTITIES = (*COMMON, *MOMENTS)
+GETTERS: dict[str, Callable[[Atoms], Any]] = {  # forces first, since they give the energy too
+    "forces": Atoms.get_forces,
+    "stress": partial(Atoms.get_stress, voigt=False),
+    "energy": Atoms.get_potential_energy,
+    "dipole": Atoms.get_dipole_moment,
+    "polarizability": lambda atoms: atoms.calc.get_property("polarizability", atoms),
+}
 FAILURES = (ValueError, LookupError, RuntimeError, ArithmeticError)  # what calculators raise
 
 
@@ -26,11 +35,14 @@ class Keys:
     """Where labels stand: names in ``atoms.info``, ``atoms.arrays`` or the results of a calculator.
 
     Units are eV, eV/Å and eV/Å³ in ASE's sign (negative = compressed); stress as 3×3, 9 or Voigt.
+    Dipoles are in e·Å, polarizabilities, 3×3 or 9, in any unit, which has to be the calculator's.
     """
 
     energy: str = "REF_energy"
     forces: str = "REF_forces"
     stress: str = "REF_stress"
+    dipole: str = "REF_dipole"
+    polarizability: str = "REF_polarizability"
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,10 @@ class Frame:
         return f"frame {self.index} of {self.file}" if self.file else f"frame {self.index}"
 
     def labels(self) -> dict[str, Array]:
-        """Labels by quantity, stress as (3, 3); raises ValueError for none or a bad one."""
-        places = label_places(self.atoms)
+        """Labels by quantity, tensors as (3, 3); raises ValueError for none or a bad one."""
         found = {}
         for quantity, key in asdict(self.keys).items():
+            places = label_places(self.atoms, quantity)
             value = next((p[key] for p in places.values() if p.get(key) is not None), None)
             if value is not None:
                 found[quantity] = checked(
@@ -57,7 +69,7 @@ class Frame:
                 )
         if not found:
             wanted = ", ".join(key for key in asdict(self.keys).values() if key)
-            has = "; ".join(f"{place} {', '.join(p)}" for place, p in places.items() if p)
+            has = "; ".join(f"{n} {', '.join(p)}" for n, p in label_places(self.atoms).items() if p)
             raise ValueError(f"{self} has no label: looked for {wanted}; it has {has}.")
         return found
 
@@ -75,6 +87,8 @@ class Comparison:
         energy, predicted_energy: (F,) eV.
         forces, predicted_forces: (N, 3) eV/Å.
         stress, predicted_stress: (F, 3, 3) eV/Å³.
+        dipole, predicted_dipole: (F, 3) e·Å.
+        polarizability, predicted_polarizability: (F, 3, 3), in the unit of the labels.
     """
 
     files: NDArray[np.str_]
@@ -85,9 +99,13 @@ class Comparison:
     energy: Array
     forces: Array
     stress: Array
+    dipole: Array
+    polarizability: Array
     predicted_energy: Array
     predicted_forces: Array
     predicted_stress: Array
+    predicted_dipole: Array
+    predicted_polarizability: Array
 
     @classmethod
     def of(
@@ -95,12 +113,12 @@ class Comparison:
     ) -> Comparison:
         """Put one frame into arrays; quantities that are absent become NaN."""
         size = len(frame.atoms)
-        shapes = {"energy": (1,), "forces": (size, 3), "stress": (1, 3, 3)}
         columns = {}
         for prefix, values in (("", labels), ("predicted_", predictions)):
-            for name, shape in shapes.items():
-                values_or_nan = values.get(name, np.array(np.nan))
-                columns[prefix + name] = np.broadcast_to(values_or_nan, shape).astype(np.float64)
+            for name in QUANTITIES:
+                shape = (size, 3) if name == "forces" else (1, *label_shapes(name, size)[0])
+                value_or_nan = np.broadcast_to(values.get(name, np.array(np.nan)), shape)
+                columns[prefix + name] = value_or_nan.astype(np.float64)
         return cls(
             files=np.array([frame.file]),
             indices=np.array([frame.index]),
@@ -116,6 +134,10 @@ class Comparison:
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
+    def error(self, quantity: str) -> Array:
+        """Signed errors of a quantity: prediction minus label, NaN where one of them is missing."""
+        return np.asarray(getattr(self, f"predicted_{quantity}") - getattr(self, quantity))
+
     @property
     def frame_of_atom(self) -> Integers:
         """(N,) the frame that each atom belongs to."""
@@ -130,24 +152,27 @@ class Comparison:
         return np.asarray(counts / self.sizes[:, None])
 
 
-def label_places(atoms: Atoms) -> dict[str, dict[str, Any]]:
-    """The dictionaries in which a structure may carry labels, by name."""
+def label_places(atoms: Atoms, quantity: str = "forces") -> dict[str, dict[str, Any]]:
+    """The dictionaries in which a structure may carry labels of a quantity, by name."""
     results = {} if atoms.calc is None else atoms.calc.results
-    return {"info": atoms.info, "arrays": atoms.arrays, "results": results}
+    arrays = {"arrays": atoms.arrays} if quantity == "forces" else {}  # numbers of every atom
+    return {"info": atoms.info, **arrays, "results": results}
 
 
 def label_shapes(quantity: str, atoms: int) -> list[tuple[int, ...]]:
-    """Shapes that a label of a quantity may have."""
+    """Shapes that a label of a quantity may have; it is brought to the first one."""
     shapes: dict[str, list[tuple[int, ...]]] = {
         "energy": [()],
         "forces": [(atoms, 3)],
         "stress": [(3, 3), (6,), (9,)],
+        "dipole": [(3,)],
+        "polarizability": [(3, 3), (9,)],
     }
     return shapes[quantity]
 
 
 def checked(value: Any, quantity: str, atoms: int, what: str) -> Array:
-    """Return a label or prediction in float64, stress as (3, 3); raises ValueError if malformed."""
+    """Return a label or prediction in float64, tensors (3, 3); raises ValueError if malformed."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -157,9 +182,7 @@ def checked(value: Any, quantity: str, atoms: int, what: str) -> Array:
         raise ValueError(f"{what} has shape {array.shape}; expected {shapes[0]}.")
     if not np.isfinite(array).all():
         raise ValueError(f"{what} holds a value that is not finite.")
-    if quantity == "stress":
-        return array[VOIGT] if array.shape == (6,) else array.reshape(3, 3)
-    return array
+    return array[VOIGT] if array.shape == (6,) else array.reshape(shapes[0])
 
 
 def chunks(frames: Iterable[Atoms | Frame], atoms: int) -> Iterator[list[Frame]]:
@@ -181,21 +204,13 @@ def chunks(frames: Iterable[Atoms | Frame], atoms: int) -> Iterator[list[Frame]]
 
 def implements(calculator: Any, quantity: str) -> bool:
     """Whether a calculator says that it gives a quantity; one that says nothing is believed to."""
-    return quantity in getattr(calculator, "implemented_properties", QUANTITIES)
+    return quantity in getattr(calculator, "implemented_properties", COMMON)
 
 
 def wanted(calculator: Any, frame: Frame, labels: dict[str, Array]) -> tuple[str, ...]:
-    """What to ask of a calculator: the energy, and the derivatives that have a label."""
-    names = ["energy"]
-    if "forces" in labels and implements(calculator, "forces"):
-        names.append("forces")
-    if (
-        "stress" in labels
-        and volume(np.asarray(frame.atoms.cell))
-        and implements(calculator, "stress")
-    ):
-        names.append("stress")
-    return tuple(names)
+    """What to ask of a calculator: what it gives and the frame has labels of, maybe nothing."""
+    missing = () if volume(np.asarray(frame.atoms.cell)) else ("stress",)
+    return tuple(q for q in labels if implements(calculator, q) and q not in missing)
 
 
 def predict(
@@ -208,7 +223,7 @@ def predict(
             names the frame.
     """
     predictions: list[dict[str, Array]] = [{} for _ in frames]
-    for names in dict.fromkeys(properties):
+    for names in filter(None, dict.fromkeys(properties)):
         members = [k for k, asked in enumerate(properties) if asked == names]
         results = _run(calculator, [frames[k] for k in members], names)
         for k, result in zip(members, results, strict=True):
@@ -219,21 +234,21 @@ def predict(
     return predictions
 
 
-def rotational_variances(calculator: Any, frame: Frame, matrices: Array) -> tuple[float, Array]:
+def rotational_variances(calculator: Any, frame: Frame, matrices: Array) -> dict[str, Array]:
     """Unbiased variances over orientations r → r R of one frame, R from matrices (K, 3, 3).
 
     Returns:
-        The variance of the energy in eV², and that of each force component, turned back, (n, 3) in
-        (eV/Å)², or (0, 3) where the calculator gives no forces.
+        The variance of the energy in eV², and that of each component, turned back, of forces (n, 3)
+        in (eV/Å)², dipole (3,) and polarizability (3, 3): of what the calculator gives.
     """
-    names = ("energy", "forces") if implements(calculator, "forces") else ("energy",)
+    names = tuple(q for q in ("energy", "forces", *MOMENTS) if implements(calculator, q))
     turned = [replace(frame, atoms=_turned(frame.atoms, matrix)) for matrix in matrices]
     found = predict(calculator, turned, [names] * len(turned))
-    energy = float(np.var([f["energy"] for f in found], ddof=1))
-    if "forces" not in names:
-        return energy, np.zeros((0, 3))
-    back = [f["forces"] @ matrix.T for f, matrix in zip(found, matrices, strict=True)]
-    return energy, np.var(back, axis=0, ddof=1)
+    variances = {}
+    for name in names:
+        back = [_turned_back(name, f[name], m) for f, m in zip(found, matrices, strict=True)]
+        variances[name] = np.asarray(np.var(back, axis=0, ddof=1))
+    return variances
 
 
 def _run(
@@ -262,13 +277,7 @@ def _one_by_one(
         twin.calc = calculator
         if hasattr(calculator, "reset"):
             calculator.reset()  # what is timed must be a calculation, not a memory of one
-        result: dict[str, Any] = {}
-        if "forces" in properties:  # first, since it gives the energy too
-            result["forces"] = twin.get_forces()
-        if "stress" in properties:
-            result["stress"] = twin.get_stress(voigt=False)
-        result["energy"] = twin.get_potential_energy()
-        results.append(result)
+        results.append({name: get(twin) for name, get in GETTERS.items() if name in properties})
     return results
 
 
@@ -282,3 +291,10 @@ def _turned(atoms: Atoms, matrix: Array) -> Any:
     if moments is not None and moments.ndim == 2:
         twin.set_initial_magnetic_moments(np.linalg.det(matrix) * moments @ matrix)
     return twin
+
+
+def _turned_back(quantity: str, value: Array, matrix: Array) -> Array:
+    """What a quantity of a structure turned by r → r R is in the original coordinates."""
+    if quantity == "energy":
+        return value
+    return matrix @ value @ matrix.T if quantity == "polarizability" else value @ matrix.T

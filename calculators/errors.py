@@ -3,8 +3,9 @@
 With Δ = prediction − label, everything in float64:
 
 - *mae* is the mean of |Δ|, *rmse* the root of the mean of Δ²: over frames for the energy per atom,
-  over single components for forces (three per atom) and stress (nine per frame, so that the figure
-  does not depend on the axes). Errors of vector norms would be larger by about √3.
+  over single components for forces (three per atom), dipoles (three per frame), stresses and
+  polarizabilities (nine per frame, so that the figure does not depend on the axes). Errors of
+  vector norms would be larger by about √3.
 - *offset_corrected* energies: what an atom of each species has for its zero of energy is a
   convention, so the offsets δ_s that minimize Σ_f (Δ_f/N_f − Σ_s x_fs δ_s)² are removed, where x_fs
   is the fraction of species s in frame f. Where all frames have one composition, that removes the
@@ -13,6 +14,12 @@ With Δ = prediction − label, everything in float64:
 - *relative_rmse*: percent of the root mean square of the reference components (about zero, so that
   predicting no force at all has 100 %); None where the reference vanishes.
 - *p95* and *max*: 95th percentile (interpolated linearly) and maximum of |Δ| over components.
+- *rotational discrepancy*: every frame in several random orientations of O(3); what is predicted is
+  turned back, and its unbiased variance over orientations averaged over frames (of the energy per
+  atom) or components; the figure is the square root of that. It needs no label.
+
+But for percents, figures are in thousandths: meV, me·Å, and for polarizabilities thousandths of the
+labels' unit, whatever it is; the model has to have the same one.
 
 What has no label is None, and counts nowhere.
 """
@@ -25,16 +32,23 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from .comparison import Array, Comparison
+from .comparison import MOMENTS, Array, Comparison
 
-MILLI = 1e3  # eV -> meV
+MILLI = 1e3  # eV -> meV, e·Å -> me·Å
+UNITS = {  # of what blocks and discrepancies hold
+    "energy_per_atom": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+    "dipole": "me·Å",
+    "polarizability": "label unit/1000",
+}
 
 Selection = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute and root-mean-square error, in meV/atom or meV/Å³."""
+    """Mean absolute and root-mean-square error, in one of :data:`UNITS`."""
 
     mae: float
     rmse: float
@@ -72,18 +86,21 @@ class Block:
     energy_per_atom: EnergyErrors | None
     forces: ForceErrors | None
     stress: Errors | None
+    dipole: Errors | None
+    polarizability: Errors | None
 
 
 @dataclass(frozen=True)
 class RotationalDiscrepancy:
-    """Spread over orientations, in meV/atom and in meV/Å per component (None: no forces).
+    """Spread over orientations in :data:`UNITS`, per component; None: the calculator has no such.
 
-    Unbiased standard deviation over random elements of O(3), forces turned back, as root mean
-    square over frames or components; zero to rounding for an exactly invariant model.
+    Zero to rounding for an exactly invariant or equivariant model.
     """
 
-    energy_per_atom: float
+    energy_per_atom: float | None
     forces: float | None
+    dipole: float | None
+    polarizability: float | None
 
 
 @dataclass(frozen=True)
@@ -112,13 +129,13 @@ def errors(c: Comparison, chosen: Selection | None = None) -> Block:
         atoms=int(c.sizes[chosen].sum()),
         energy_per_atom=None if raw is None else EnergyErrors(raw.mae, raw.rmse, corrected),
         forces=_force_errors(c, chosen[c.frame_of_atom]),
-        stress=mean_errors((c.predicted_stress - c.stress)[chosen]),
+        **{name: mean_errors(c.error(name)[chosen]) for name in ("stress", *MOMENTS)},
     )
 
 
 def energy_error(c: Comparison) -> Array:
     """Raw energy errors (F,) in eV/atom."""
-    return np.asarray((c.predicted_energy - c.energy) / c.sizes)
+    return np.asarray(c.error("energy") / c.sizes)
 
 
 def corrected_energy_error(c: Comparison) -> tuple[Array, int]:
@@ -136,16 +153,20 @@ def corrected_energy_error(c: Comparison) -> tuple[Array, int]:
 
 
 def worst_frames(c: Comparison, count: int = 5) -> list[WorstFrame]:
-    """The frames of largest force RMSE; after them, those without forces by |energy error|."""
-    forces = np.abs(c.predicted_forces - c.forces)
+    """The frames of largest force RMSE; after them, those without forces by |energy error|.
+
+    Frames with neither are left out.
+    """
+    forces = np.abs(c.error("forces"))
     starts = np.cumsum(c.sizes) - c.sizes
     rmse = np.sqrt(np.add.reduceat((forces**2).mean(axis=1), starts) / c.sizes)
     energy, corrected = energy_error(c), corrected_energy_error(c)[0]
     ranked = energy if np.isnan(corrected).all() else corrected
     no_forces = np.isnan(rmse)
     size = np.nan_to_num(np.where(no_forces, np.abs(ranked), rmse))
+    order = np.lexsort((-size, no_forces))
     worst = []
-    for k in np.lexsort((-size, no_forces))[:count]:
+    for k in order[~(no_forces & np.isnan(energy))[order]][:count]:
         within = forces[starts[k] : starts[k] + c.sizes[k]].max(axis=1)
         atom = None if no_forces[k] else int(within.argmax())
         worst.append(
@@ -165,7 +186,7 @@ def worst_frames(c: Comparison, count: int = 5) -> list[WorstFrame]:
 
 
 def _force_errors(c: Comparison, atoms: Selection) -> ForceErrors | None:
-    known = atoms & ~np.isnan(c.predicted_forces - c.forces).any(axis=1)
+    known = atoms & ~np.isnan(c.error("forces")).any(axis=1)
     if not known.any():
         return None
     elements = {
@@ -176,7 +197,7 @@ def _force_errors(c: Comparison, atoms: Selection) -> ForceErrors | None:
 
 
 def _component_errors(c: Comparison, atoms: Selection) -> ComponentErrors:
-    error = np.abs(c.predicted_forces[atoms] - c.forces[atoms])
+    error = np.abs(c.error("forces")[atoms])
     rmse, size = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(c.forces[atoms] ** 2))
     return ComponentErrors(
         mae=MILLI * float(error.mean()),
@@ -195,14 +216,19 @@ def mean_errors(error: Array) -> Errors | None:
     return Errors(MILLI * float(np.abs(known).mean()), MILLI * float(np.sqrt(np.mean(known**2))))
 
 
-def discrepancy(variances: list[tuple[float, float, int]]) -> RotationalDiscrepancy | None:
-    """Join the variances of frames: of the energy per atom, of all components, and their count."""
+def discrepancy(
+    variances: list[dict[str, Array]], sizes: list[int]
+) -> RotationalDiscrepancy | None:
+    """Join the variances of frames of these sizes, see :func:`.comparison.rotational_variances`."""
     if not variances:
         return None
-    energy, forces, components = np.array(variances).T
-    return RotationalDiscrepancy(
-        energy_per_atom=MILLI * float(np.sqrt(energy.mean())),
-        forces=MILLI * float(np.sqrt(forces.sum() / components.sum()))
-        if components.any()
-        else None,
-    )
+
+    def spread(quantity: str) -> float | None:
+        found = [
+            v[quantity].ravel() / (size**2 if quantity == "energy" else 1)
+            for v, size in zip(variances, sizes, strict=True)
+            if quantity in v
+        ]
+        return MILLI * float(np.sqrt(np.concatenate(found).mean())) if found else None
+
+    return RotationalDiscrepancy(*map(spread, ("energy", "forces", *MOMENTS)))

@@ -14,14 +14,18 @@ from ase import Atoms
 
 from ..potentials.graph import random_rotations
 from .comparison import (
+    QUANTITIES,
+    Array,
     Comparison,
     Frame,
     chunks,
+    implements,
     predict,
     rotational_variances,
     wanted,
 )
 from .errors import (
+    UNITS,
     Block,
     RotationalDiscrepancy,
     WorstFrame,
@@ -41,8 +45,9 @@ class Evaluation:
     """What an evaluation found.
 
     ``microseconds_per_atom`` is the wall time inside the calculator (neighbor list, model, those
-    derivatives that have labels, copies to and from a device) over the number of atoms. The first
-    frame runs once uncounted; reading files and turned frames do not count.
+    derivatives that have labels, copies to and from a device) over the number of atoms in frames
+    with something to compare. The first of these runs once uncounted; reading files and turned
+    frames do not count.
     """
 
     model: str
@@ -69,15 +74,10 @@ class Evaluation:
     def plot(self, path: str | Path) -> None:
         """Write the parity plot; the suffix of ``path`` gives the format."""
         block = self.overall
-        found = {
-            "energy": (block.energy_per_atom, "meV/atom"),
-            "forces": (block.forces, "meV/Å"),
-            "stress": (block.stress, "meV/Å³"),
-        }
         captions = {
-            name: f"RMSE {e.rmse:.4g} {unit}\nMAE {e.mae:.4g} {unit}"
-            for name, (e, unit) in found.items()
-            if e is not None
+            name.removesuffix("_per_atom"): f"RMSE {e.rmse:.4g} {unit}\nMAE {e.mae:.4g} {unit}"
+            for name, unit in UNITS.items()
+            if (e := getattr(block, name)) is not None
         }
         if block.energy_per_atom is not None and block.energy_per_atom.offset_corrected is not None:
             rmse = block.energy_per_atom.offset_corrected.rmse
@@ -112,44 +112,60 @@ def evaluate(
 
     Raises:
         ValueError: a frame has no label or a malformed one, the calculator fails on a frame or
-            predicts a value that is not finite (the message names frame and file), there is no
-            frame, or no frame has ``group_by``.
+            predicts a value that is not finite (the message names frame and file), it gives
+            nothing that the frames have labels of, there is no frame, or none has ``group_by``.
     """
     if rotations < 0 or rotations == 1:
         raise ValueError(f"a spread over orientations takes 2 rotations or more, not {rotations}.")
     generator = torch.Generator().manual_seed(0)
     parts: list[Comparison] = []
-    variances: list[tuple[float, float, int]] = []
+    variances: list[dict[str, Array]] = []
+    sizes: list[int] = []  # of the frames with something to compare
     seconds = 0.0
     for chunk in chunks(frames, chunk_atoms):
         labels = [frame.labels() for frame in chunk]
         asked = [wanted(calculator, *pair) for pair in zip(chunk, labels, strict=True)]
-        if not parts:
-            predict(calculator, chunk[:1], asked[:1])  # warm-up
+        if not sizes:  # warm-up
+            first = next((k for k, names in enumerate(asked) if names), 0)
+            predict(calculator, chunk[first : first + 1], asked[first : first + 1])
         start = time.perf_counter()
         predictions = predict(calculator, chunk, asked)
         seconds += time.perf_counter() - start
         for frame, label, prediction in zip(chunk, labels, predictions, strict=True):
             group = frame.atoms.info.get(group_by, "") if group_by is not None else ""
             parts.append(Comparison.of(frame, str(group), label, prediction))
-            if rotations:
+            sizes += [len(frame.atoms)] if prediction else []
+            if rotations and prediction:
                 matrices = random_rotations(rotations, generator=generator).numpy()
-                energy, forces = rotational_variances(calculator, frame, matrices)
-                variances.append((energy / len(frame.atoms) ** 2, forces.sum(), forces.size))
+                variances.append(rotational_variances(calculator, frame, matrices))
         if progress is not None:
             progress(len(chunk))
     if not parts:
         raise ValueError("there is no frame to evaluate.")
     c = Comparison.join(parts)
+    if not sizes:
+        raise ValueError(_nothing(calculator, c))
     return Evaluation(
         model=model,
         overall=errors(c),
-        rotational_discrepancy=discrepancy(variances),
+        rotational_discrepancy=discrepancy(variances, sizes),
         groups={} if group_by is None else _groups(c, group_by),
         worst=worst_frames(c),
-        microseconds_per_atom=1e6 * seconds / len(c.species),
+        microseconds_per_atom=1e6 * seconds / sum(sizes),
         notes=_notes(c),
         comparison=c,
+    )
+
+
+def _nothing(calculator: Any, c: Comparison) -> str:
+    """Why nothing can be compared; a sentence."""
+    labels = [name for name in QUANTITIES if not np.isnan(getattr(c, name)).all()]
+    given = [name for name in QUANTITIES if implements(calculator, name)]
+    where = " (stress only where the cell spans a volume)" if "stress" in labels else ""
+    return (
+        f"there is nothing to compare: the frames have labels of {', '.join(labels)}, and the "
+        f"calculator gives {', '.join(given) or 'none of these'}{where}; take frames with such "
+        "labels, or give their names."
     )
 
 
@@ -162,16 +178,19 @@ def _groups(c: Comparison, key: str) -> dict[str, Block]:
 
 def _notes(c: Comparison) -> list[str]:
     """What looks wrong, or is left out; a sentence each."""
-    notes = []
-    if (~np.isnan(c.forces) & np.isnan(c.predicted_forces)).any():
-        notes.append("force labels are left out: the calculator gives no forces.")
+    notes = [
+        f"{name.removesuffix('s')} labels are left out: the calculator gives no {name}."
+        for name in QUANTITIES
+        if name != "stress"
+        and (~np.isnan(getattr(c, name)) & np.isnan(getattr(c, f"predicted_{name}"))).any()
+    ]
     stress, predicted = c.stress[:, 0, 0], c.predicted_stress[:, 0, 0]
     if skipped := int((~np.isnan(stress) & np.isnan(predicted)).sum()):
         notes.append(
             f"{skipped} stress labels are left out: the cell spans no volume, or the calculator "
             "gives no stress."
         )
-    both = ~np.isnan(c.predicted_stress - c.stress)
+    both = ~np.isnan(c.error("stress"))
     ours, theirs = c.predicted_stress[both], c.stress[both]
     if ours @ theirs < -0.5 * np.sqrt((ours @ ours) * (theirs @ theirs)):
         notes.append("stress labels look flipped in sign: ASE's is negative under compression.")

@@ -17,23 +17,26 @@ def parity_plot(
 ) -> None:
     """Draw predictions against labels, a panel for each captioned quantity, on equal axes.
 
-    Energies are per atom; forces and stress are components. More than :data:`CROWD` points are
-    drawn as a density, on a logarithmic scale.
+    Energies are per atom; all others are components. More than :data:`CROWD` points are drawn as a
+    density, on a logarithmic scale.
     """
     from matplotlib.figure import Figure
 
     c = comparison
-    panels = {
-        "energy": (c.energy / c.sizes, c.predicted_energy / c.sizes, "energy (eV/atom)"),
-        "forces": (c.forces, c.predicted_forces, "force components (eV/Å)"),
-        "stress": (c.stress, c.predicted_stress, "stress components (eV/Å³)"),
+    texts = {
+        "energy": "energy (eV/atom)",
+        "forces": "force components (eV/Å)",
+        "stress": "stress components (eV/Å³)",
+        "dipole": "dipole components (e·Å)",
+        "polarizability": "polarizability components (label unit)",
     }
     figure = Figure(figsize=(4.2 * len(captions), 4.4), layout="constrained", dpi=150)
     figure.suptitle(title)
     all_axes = figure.subplots(1, len(captions), squeeze=False)[0]
     for axes, (name, caption) in zip(all_axes, captions.items(), strict=True):
-        label, prediction, text = panels[name]
-        known = ~np.isnan(prediction - label)
+        per = c.sizes if name == "energy" else 1
+        label, prediction = getattr(c, name) / per, getattr(c, f"predicted_{name}") / per
+        known, text = ~np.isnan(prediction - label), texts[name]
         _panel(axes, label[known], prediction[known])
         axes.set(xlabel=f"label: {text}", ylabel=f"prediction: {text}")
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ..comparison import Frame, Keys
-    from ..errors import Block
+    from ..errors import Block, Errors, WorstFrame
     from ..evaluation import Evaluation
 
 PLOTS = (".png", ".pdf", ".svg")
@@ -43,6 +43,8 @@ def evaluate(
     energy_key: Key = None,
     forces_key: Key = None,
     stress_key: Key = None,
+    dipole_key: Key = None,
+    polarizability_key: Key = None,
     device: Device = None,
     dtype: Dtype = None,
     symmetrize: Symmetrize = None,
@@ -59,7 +61,13 @@ def evaluate(
         raise ValueError(f"cannot plot into {plot}; its suffix has to be {' or '.join(PLOTS)}.")
     files = [find_file(name, Path()) for name in data]
     calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
-    requested = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    requested = {
+        "energy": energy_key,
+        "forces": forces_key,
+        "stress": stress_key,
+        "dipole": dipole_key,
+        "polarizability": polarizability_key,
+    }
     used: list[str] = []
     with _progress() as (expect, advance):
         found = run(
@@ -89,7 +97,7 @@ def read_frames(
     import ase.io
     import numpy as np
 
-    from ..comparison import Frame
+    from ..comparison import COMMON, Frame
 
     for file in files:
         try:
@@ -99,7 +107,9 @@ def read_frames(
         if not structures:
             raise ValueError(f"{file} holds no frames that ASE can read.")
         keys = find_keys(structures, requested, str(file))
-        labels = ", ".join(f"{name} {key or 'none'}" for name, key in vars(keys).items())
+        labels = ", ".join(
+            f"{name} {key or 'none'}" for name, key in vars(keys).items() if key or name in COMMON
+        )
         count = min(limit or len(structures), len(structures))
         used.append(f"{file}: {count} of {len(structures)} frames, labels are {labels}")
         expect(count)
@@ -109,6 +119,8 @@ def read_frames(
 
 def find_keys(structures: list[Atoms], requested: dict[str, str | None], file: str) -> Keys:
     """Choose the labels of a file: as requested, else REF_..., else what is there by another name.
+
+    Dipoles and polarizabilities, whose units vary, have to be requested under other names.
 
     Raises:
         ValueError: a requested label is absent, several could be meant, or there is none at all.
@@ -120,22 +132,27 @@ def find_keys(structures: list[Atoms], requested: dict[str, str | None], file: s
     for atoms in structures:
         for place in label_places(atoms).values():
             everything.update(dict.fromkeys(place))
-            for key, value in place.items():
-                for quantity, known in names.items():
-                    if _fits(quantity, value, len(atoms)):
-                        known.add(key)
+        for quantity, known in names.items():
+            for place in label_places(atoms, quantity).values():
+                known.update(k for k, value in place.items() if _fits(quantity, value, len(atoms)))
     chosen = {
         quantity: _choose(quantity, names[quantity], key, file, list(everything))
         for quantity, key in requested.items()
     }
     if not any(chosen.values()):
-        raise ValueError(f"{file} has no energy, forces or stress; it has {', '.join(everything)}.")
+        *others, last = requested
+        raise ValueError(
+            f"{file} has no {', '.join(others)} or {last} by a usual name; it has "
+            f"{', '.join(everything)}; name one with --energy-key, --dipole-key and the like."
+        )
     return Keys(**chosen)
 
 
 def _choose(
     quantity: str, known: set[str], key: str | None, file: str, everything: list[str]
 ) -> str:
+    from ..comparison import COMMON
+
     if key is not None:
         if key in known:
             return key
@@ -145,6 +162,8 @@ def _choose(
     for usual in (f"REF_{quantity}", quantity):
         if usual in known:
             return usual
+    if quantity not in COMMON:
+        return ""
     stem = quantity.removesuffix("s")  # also "dft_force"; "mag_forces" act on moments
     similar = sorted(k for k in known if stem in k.lower() and "mag" not in k.lower())
     if len(similar) > 1:
@@ -166,33 +185,44 @@ def _fits(quantity: str, value: Any, atoms: int) -> bool:
 
 def print_evaluation(found: Evaluation) -> None:
     """Print the tables of an evaluation to stdout."""
+    from ..errors import UNITS
+
     block = found.overall
     print(f"{found.model}: {block.frames} frames, {block.atoms} atoms")
     columns = ("error", "unit", "MAE", "RMSE", "95 %", "max", "relative RMSE")
-    _section("Errors (prediction - label; forces and stress per component)", columns, _rows(block))
+    rows = [_row(name, unit, error) for name, (unit, error) in _lines(block).items()]
+    _section("Errors (prediction - label; all but energies per component)", columns, rows)
     if (turned := found.rotational_discrepancy) is not None:
-        print(
-            f"\nrotational discrepancy: {_number(turned.energy_per_atom)} meV/atom, "
-            f"{_number(turned.forces)} meV/Å per component"
-        )
+        spread = [
+            f"{_number(x)} {UNITS[name]}" for name, x in vars(turned).items() if x is not None
+        ]
+        print(f"\nrotational discrepancy: {', '.join(spread)} (all but energies per component)")
     if found.groups:
-        group_columns = (
-            "group",
-            "frames",
-            "atoms",
-            "energy",
-            "offset-corrected",
-            "forces",
-            "stress",
-        )
-        units = ("", "", "", "meV/atom", "meV/atom", "meV/Å", "meV/Å³")
-        rows = [_group_row(name, group) for name, group in found.groups.items()]
-        _section("RMSE of groups (forces and stress per component)", group_columns, [units, *rows])
-    worst_columns = ("frame", "force RMSE", "largest", "of atom", "energy error")
-    worst: list[tuple[str, ...]] = [("", "meV/Å", "meV/Å", "", "meV/atom")]
-    for w in found.worst:
+        _print_groups(found)
+    if found.worst:
+        _print_worst(found.worst)
+    print(f"\n{_number(found.microseconds_per_atom)} µs per atom in the calculator")
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def _print_groups(found: Evaluation) -> None:
+    units = {name: unit for name, (unit, _) in _lines(found.overall, elements=False).items()}
+    rows: list[tuple[str, ...]] = [("", "", "", *units.values())]
+    for group, block in found.groups.items():
+        lines = _lines(block, elements=False)
+        numbers = [_number(lines[name][1].rmse if name in lines else None) for name in units]
+        rows.append((group, str(block.frames), str(block.atoms), *numbers))
+    columns = ("group", "frames", "atoms", *(name.strip() for name in units))
+    _section("RMSE of groups (all but energies per component)", columns, rows)
+
+
+def _print_worst(worst: list[WorstFrame]) -> None:
+    columns = ("frame", "force RMSE", "largest", "of atom", "energy error")
+    rows: list[tuple[str, ...]] = [("", "meV/Å", "meV/Å", "", "meV/atom")]
+    for w in worst:
         atom = "-" if w.max_force_error_atom is None else str(w.max_force_error_atom)
-        worst.append(
+        rows.append(
             (
                 f"{w.file} {w.index}",
                 _number(w.force_rmse),
@@ -201,37 +231,29 @@ def print_evaluation(found: Evaluation) -> None:
                 _number(w.energy_error),
             )
         )
-    _section("Worst frames (force errors per component)", worst_columns, worst)
-    print(f"\n{_number(found.microseconds_per_atom)} µs per atom in the calculator")
-    for note in found.notes:
-        print(f"note: {note}")
+    _section("Worst frames (force errors per component)", columns, rows)
 
 
-def _rows(block: Block) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    if (energy := block.energy_per_atom) is not None:
-        rows.append(_row("energy", "meV/atom", energy))
-        if energy.offset_corrected is not None:
-            rows.append(_row("  offset-corrected", "meV/atom", energy.offset_corrected))
-    if (forces := block.forces) is not None:
-        rows.append(_row("forces", "meV/Å", forces))
-        rows += [_row(f"  {name}", "meV/Å", e) for name, e in forces.per_element.items()]
-    if block.stress is not None:
-        rows.append(_row("stress", "meV/Å³", block.stress))
-    return rows
+def _lines(block: Block, *, elements: bool = True) -> dict[str, tuple[str, Errors]]:
+    """Units and errors of what a block has, by the name of its line."""
+    from ..errors import UNITS
+
+    lines: dict[str, tuple[str, Errors]] = {}
+    for quantity, unit in UNITS.items():
+        if (found := getattr(block, quantity)) is None:
+            continue
+        lines[quantity.removesuffix("_per_atom")] = unit, found
+        if (corrected := getattr(found, "offset_corrected", None)) is not None:
+            lines["  offset-corrected"] = unit, corrected
+        for name, error in getattr(found, "per_element", {}).items() if elements else ():
+            lines[f"  {name}"] = unit, error
+    return lines
 
 
-def _row(name: str, unit: str, found: Any) -> tuple[str, ...]:
+def _row(name: str, unit: str, found: Errors) -> tuple[str, ...]:
     values = [_number(getattr(found, k, None)) for k in ("mae", "rmse", "p95", "max")]
     relative = getattr(found, "relative_rmse", None)
     return name, unit, *values, "-" if relative is None else f"{relative:.1f} %"
-
-
-def _group_row(name: str, block: Block) -> tuple[str, ...]:
-    energy = block.energy_per_atom
-    errors = (energy, energy and energy.offset_corrected, block.forces, block.stress)
-    numbers = [_number(None if e is None else e.rmse) for e in errors]
-    return name, str(block.frames), str(block.atoms), *numbers
 
 
 def _section(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -110,7 +110,7 @@ def auxiliary_config(potential: Potential) -> PETConfig:
     return PETConfig(
         species=potential.species,
         cutoff=network.cutoff,
-        cutoff_width=min(1.0, network.cutoff),
+        cutoff_width=min(0.5, network.cutoff),
         num_attention_layers=1,
         num_gnn_layers=1,
         featurizer="residual",
@@ -135,7 +135,7 @@ def sparse_clusters(
     """
     for kind in rng.choice(3, size=count, p=(0.3, 0.3, 0.4) if len(frames) else (0.5, 0.5, 0)):
         if kind == 2:
-            numbers, vectors = _excerpt(frames[rng.integers(len(frames))], cutoff, rng)
+            numbers, vectors = _excerpt(frames[int(rng.integers(len(frames)))], cutoff, rng)
         else:
             numbers = rng.choice(species, size=2 if kind == 0 else rng.integers(3, 5))
             vectors = _line(numbers, cutoff, rng)

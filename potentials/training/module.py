@@ -20,7 +20,7 @@ UNITS = {
     "forces": "meV/Å",
     "stress": "meV/Å³",
     "dipole": "me·Å",
-    "polarizability": "1e-3 of the labels",
+    "polarizability": "label unit/1000",
 }
 
 

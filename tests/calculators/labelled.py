@@ -20,11 +20,22 @@ class Told(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         self.calls += 1
-        self.results = {"energy": atoms.info["told_energy"]}
+        self.results = {}
+        if "told_energy" in atoms.info:
+            self.results["energy"] = atoms.info["told_energy"]
         if "told_forces" in atoms.arrays:
             self.results["forces"] = atoms.arrays["told_forces"].copy()
         if "told_stress" in atoms.info:
             self.results["stress"] = atoms.info["told_stress"][VOIGT]
+        for name in ("dipole", "polarizability"):
+            if f"told_{name}" in atoms.info:
+                self.results[name] = atoms.info[f"told_{name}"].copy()
+
+
+class ToldMoments(Told):
+    """Has no energy, and refuses to be asked for it."""
+
+    implemented_properties = ["dipole", "polarizability"]  # noqa: RUF012
 
 
 def frame(symbols, seed, *, energy=0.0, volume=True):
@@ -39,6 +50,16 @@ def frame(symbols, seed, *, energy=0.0, volume=True):
     stress, error = rng.normal(size=(2, 3, 3))
     atoms.info["REF_stress"] = stress + stress.T
     atoms.info["told_stress"] = atoms.info["REF_stress"] + 0.01 * (error + error.T)
+    return atoms
+
+
+def with_moments(atoms, seed):
+    """The structure with labels and predictions of dipole and polarizability (9 numbers) too."""
+    rng = np.random.default_rng(seed)
+    for name, size in (("dipole", 3), ("polarizability", 9)):
+        atoms.info[f"REF_{name}"] = rng.normal(size=size)
+        told = atoms.info[f"REF_{name}"] + 0.1 * rng.normal(size=size)
+        atoms.info[f"told_{name}"] = told if size == 3 else told.reshape(3, 3)
     return atoms
 
 

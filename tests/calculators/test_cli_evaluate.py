@@ -14,9 +14,13 @@ from typer.testing import CliRunner
 
 from pointedge.calculators.cli import app, main
 from pointedge.calculators.cli.evaluate import find_keys
+from pointedge.potentials.checkpoint import save
+
+from .conftest import small_potential
+from .labelled import with_moments
 
 EMT_MODEL = "ase.calculators.emt:EMT"
-NO_KEYS = {"energy": None, "forces": None, "stress": None}
+NO_KEYS = dict.fromkeys(("energy", "forces", "stress", "dipole", "polarizability"))
 
 
 def copper(count=3):
@@ -139,11 +143,57 @@ def test_choice_of_labels():
     assert keys(other, energy="xtb_energy")[0] == "xtb_energy"
     with pytest.raises(ValueError, match=r"f.xyz has no forces called 'F'; it has .*dft_forces"):
         keys(other, energy="xtb_energy", forces="F")
-    with pytest.raises(ValueError, match=r"f.xyz has no energy, forces or stress; it has numbers"):
+    with pytest.raises(
+        ValueError, match=r"f.xyz has no energy, .* or polarizability by a usual name"
+    ):
         keys(bulk("Cu"))
     water = molecule("H2O")
     water.info["REF_energy"] = -14.0
     assert keys(water, bulk("Cu")) == ("REF_energy", "", "")
+
+
+def test_choice_of_moments():
+    def chosen(*structures, **requested):
+        found = find_keys(list(structures), NO_KEYS | requested, "f.xyz")
+        return found.dipole, found.polarizability
+
+    water = molecule("H2O")
+    water.info.update(mu=np.zeros(3), alpha=np.zeros(9), total_dipole=np.zeros(3))
+    assert chosen(water, dipole="mu") == ("mu", "")  # no guess: units vary
+    assert chosen(water, dipole="mu", polarizability="alpha") == ("mu", "alpha")
+    with pytest.raises(ValueError, match=r"f.xyz has no dipole called 'alpha'"):
+        chosen(water, dipole="alpha")
+    with pytest.raises(ValueError, match=r"it has mu, .*; name one with --energy-key"):
+        chosen(water)
+    water.info["dipole"] = np.zeros(3)
+    water.arrays["polarizability"] = np.eye(3)  # of atoms
+    assert chosen(water) == ("dipole", "")
+    water.info.update(REF_dipole=np.zeros(3), polarizability=np.eye(3))
+    assert chosen(water) == ("REF_dipole", "polarizability")
+
+
+def test_moments(tmp_path, monkeypatch, capsys):
+    path, model, written = (tmp_path / n for n in ("qm7x.xyz", "m.safetensors", "errors.json"))
+    frames = [with_moments(molecule(name), k) for k, name in enumerate(("H2O", "H2O2"))]
+    for atoms in frames:
+        for old, new in (("dipole", "qm7x_mu_raw"), ("polarizability", "qm7x_alpha_raw")):
+            atoms.info = {k.replace(f"REF_{old}", new): v for k, v in atoms.info.items()}
+    ase.io.write(path, frames)
+    save(small_potential(properties=("dipole", "polarizability")), model)
+    keys = ["--dipole-key", "qm7x_mu_raw", "--polarizability-key", "qm7x_alpha_raw"]
+    lines = invoke(model, path, *keys, "--rotations", 2, "--json", written).splitlines()
+    assert lines[0].endswith("stress none, dipole qm7x_mu_raw, polarizability qm7x_alpha_raw")
+    rows = {line.split()[0]: line.split() for line in lines if line}
+    assert not {"energy", "forces", "stress", "frame"} & rows.keys()
+    found = json.loads(written.read_text())
+    assert rows["dipole"][1] == "me·Å"
+    assert rows["polarizability"][1:3] == ["label", "unit/1000"]
+    assert float(rows["dipole"][3]) == pytest.approx(found["dipole"]["rmse"], rel=1e-2)
+    assert "me·Å, " in next(line for line in lines if line.startswith("rotational"))
+    assert found["rotational_discrepancy"]["energy_per_atom"] is None
+    assert found["rotational_discrepancy"]["dipole"] > 0
+    message = fail(monkeypatch, capsys, EMT_MODEL, path, *keys)
+    assert "there is nothing to compare: the frames have labels of dipole, pol" in message
 
 
 def test_errors_are_one_line(monkeypatch, capsys, data, tmp_path):

@@ -5,13 +5,22 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from ase.build import molecule
 from numpy.testing import assert_allclose
 
+from pointedge.calculators import PETCalculator
 from pointedge.calculators.comparison import Frame
 from pointedge.calculators.evaluation import evaluate
+from pointedge.potentials.graph import random_rotations
 
-from .labelled import ROUNDING, Told, frame, frames, without
+from .conftest import small_potential
+from .labelled import ROUNDING, Told, ToldMoments, frame, frames, with_moments, without
+
+
+class Everything(Told):
+    implemented_properties = Told.implemented_properties + ToldMoments.implemented_properties
 
 
 def test_errors_by_hand():
@@ -138,6 +147,96 @@ def test_missing_labels_are_none_and_count_nowhere():
     assert forces["energy_per_atom"] is forces["stress"] is None
     assert forces["worst"][0]["energy_error"] is None
     assert "NaN" not in json.dumps([energies, forces])
+
+
+def test_moments_against_numpy():
+    data = [with_moments(a, seed) for seed, a in enumerate(frames())]
+    for k in (1, 3):
+        data[k].info["kind"] = "odd"
+    without(data[4], "REF_dipole")
+    found = evaluate(Everything(), data, group_by="kind", rotations=2)
+    plain = evaluate(Told(), data, rotations=2)
+    assert found.overall.forces == plain.overall.forces
+    assert plain.overall.dipole is None
+    assert plain.notes[:-1] == [
+        f"{name} labels are left out: the calculator gives no {name}."
+        for name in ("dipole", "polarizability")
+    ]
+    assert found.notes == plain.notes[-1:]  # another one, on offsets
+    dipole = np.array([a.info["told_dipole"] - a.info["REF_dipole"] for a in data[:4]])
+    tensor = np.array([a.info["told_polarizability"] for a in data])
+    tensor = tensor - np.array([a.info["REF_polarizability"].reshape(3, 3) for a in data])
+    for block, chosen in ((found.overall, slice(None)), (found.groups["odd"], slice(1, 4, 2))):
+        for errors, error in ((block.dipole, dipole), (block.polarizability, tensor)):
+            expected = [np.abs(error[chosen]).mean(), np.sqrt((error[chosen] ** 2).mean())]
+            assert_allclose([errors.mae, errors.rmse], 1000 * np.array(expected), rtol=ROUNDING)
+
+
+def test_model_without_energy():
+    """Only what it gives is asked for; frames without such labels count nowhere."""
+    data = [with_moments(Atoms("H2O", positions=np.eye(3)), seed) for seed in range(3)]
+    calculator = ToldMoments()
+    found = evaluate(calculator, [frame("H2O", 7), *data])
+    assert calculator.calls == len(data) + 1
+    alone = evaluate(ToldMoments(), data)
+    assert found.overall.dipole == alone.overall.dipole
+    assert (found.worst, alone.worst, alone.notes) == ([], [], [])
+    assert found.notes[0] == "energy labels are left out: the calculator gives no energy."
+    written = alone.to_dict()
+    assert written["energy_per_atom"] is written["forces"] is written["stress"] is None
+    assert written["polarizability"] == vars(alone.overall.polarizability)
+
+
+def test_nothing_to_compare():
+    flat = without(frame("H2O", 0, volume=False), "REF_energy", "REF_forces")
+    moments = with_moments(Atoms("H"), 0)
+    for calculator, atoms, message in (
+        (ToldMoments(), flat, "labels of stress, and the calculator gives dipole, polarizability"),
+        (Told(), moments, "labels of dipole, polarizability, and .* gives energy, forces, stress;"),
+        (Told(), flat, r"energy, forces, stress \(stress only where the cell spans a volume\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^there is nothing to compare: .*{message}"):
+            evaluate(calculator, [atoms], rotations=2)
+        assert calculator.calls == 0
+
+
+def test_plot_of_moments(tmp_path):
+    found = evaluate(ToldMoments(), [with_moments(Atoms("H"), 1)], model="m")
+    found.plot(tmp_path / "parity.pdf")
+    assert (tmp_path / "parity.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_discrepancy_of_moments_that_do_not_turn():
+    count = 1000
+    atoms = with_moments(frame("H2O", 0), 0)
+    found = evaluate(ToldMoments(), [atoms], rotations=count).rotational_discrepancy
+    turns = random_rotations(count, generator=torch.Generator().manual_seed(0)).numpy()
+    dipole, tensor = atoms.info["told_dipole"], atoms.info["told_polarizability"]
+    for spread, back in (
+        (found.dipole, np.array([dipole @ np.linalg.inv(turn) for turn in turns])),
+        (found.polarizability, np.array([turn @ tensor @ np.linalg.inv(turn) for turn in turns])),
+    ):
+        assert_allclose(spread, 1000 * np.sqrt(np.var(back, axis=0, ddof=1).mean()), rtol=1e-10)
+    assert (found.energy_per_atom, found.forces) == (None, None)
+    sampling = 3 / np.sqrt(2 * count)  # three standard errors, and components are bounded
+    assert_allclose(found.dipole, 1000 * np.linalg.norm(dipole) / np.sqrt(3), rtol=sampling)
+
+
+@pytest.mark.parametrize("properties", [("dipole", "polarizability"), ("energy", "dipole")])
+def test_discrepancy_of_networks(properties):
+    data = [with_moments(a, k) for k, a in enumerate((molecule("H2O"), molecule("H2O2")))]
+    spreads = {}
+    for symmetry in ("none", "layers"):
+        calculator = PETCalculator(small_potential(properties=properties, symmetry=symmetry))
+        found = evaluate(calculator, data, rotations=3)
+        turned = vars(found.rotational_discrepancy)
+        spreads[symmetry] = [x for x in turned.values() if x is not None]
+        assert (turned["polarizability"] is None) == ("polarizability" not in properties)
+        assert (turned["forces"] is None) == ("energy" not in properties)
+        predicted = [calculator.get_property("dipole", atoms) for atoms in data]
+        assert_allclose(found.comparison.predicted_dipole, predicted, rtol=ROUNDING, atol=ROUNDING)
+    assert min(spreads["none"]) > 1
+    assert max(spreads["layers"]) < 1e-9  # thousandths
 
 
 def test_reference_forces_of_zero_have_no_relative_error():

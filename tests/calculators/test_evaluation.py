@@ -261,6 +261,8 @@ def test_dictionary_is_as_designed():
         "energy_per_atom",
         "forces",
         "stress",
+        "dipole",
+        "polarizability",
         "rotational_discrepancy",
         "groups",
         "worst",
@@ -276,9 +278,12 @@ def test_dictionary_is_as_designed():
         "O": components,
     }
     assert list(written["stress"]) == ["mae", "rmse"]
-    assert list(written["rotational_discrepancy"]) == ["energy_per_atom", "forces"]
+    quantities = ["energy_per_atom", "forces", "stress", "dipole", "polarizability"]
+    spreads = written["rotational_discrepancy"]
+    assert list(spreads) == [name for name in quantities if name != "stress"]
+    assert spreads["dipole"] is spreads["polarizability"] is written["dipole"] is None
     group = next(iter(written["groups"].values()))
-    assert list(group) == ["frames", "atoms", "energy_per_atom", "forces", "stress"]
+    assert list(group) == ["frames", "atoms", *quantities]
     assert list(written["worst"][0]) == [
         "file",
         "index",
