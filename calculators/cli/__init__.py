@@ -11,6 +11,7 @@ from .evaluate import evaluate
 from .info import info
 from .md import md
 from .models import models
+from .relax import relax
 from .train import train
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (md, evaluate, train, distill_auxiliary, models, info):
+for verb in (md, relax, evaluate, train, distill_auxiliary, models, info):
     app.command()(verb)
 
 

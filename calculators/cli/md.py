@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
+from .runs import progress_bar, read_structure, set_model, terminable
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from ..md import MDResult
     from ..trajectories import RDF
 
@@ -63,7 +62,6 @@ def md(
     """
     from ..dynamics import MDSettings
     from ..md import run_md
-    from ..models import make_calculator
 
     settings = MDSettings(
         ensemble=ensemble,
@@ -78,9 +76,7 @@ def md(
         log_interval=log_interval,
     )
     atoms = read_structure(structure)
-    atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
-    if symmetrize is not None:
-        print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)
+    set_model(atoms, model, device, dtype, symmetrize)
     with _stoppable(output), _progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)
@@ -90,35 +86,6 @@ def md(
     print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
     files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
     print(f"{output}: {files}")
-
-
-def read_structure(structure: str | None) -> Atoms:
-    """Last frame of a file, or the packaged water box; raises ValueError if it cannot be read."""
-    from importlib.resources import files
-
-    import ase.io
-
-    path = structure or str(files("pointedge.data") / "structures" / "water-64.xyz")
-    try:
-        found = ase.io.read(path, index=None if "@" in path else -1)  # "FILE@3" is its frame 3
-    except FileNotFoundError:
-        raise ValueError(f"there is no structure file {path}.") from None
-    except Exception as error:  # ASE's readers of many formats raise whatever they meet
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
-    return found[-1] if isinstance(found, list) else found
-
-
-def _cost(atoms: Atoms) -> str:
-    """What symmetrisation makes of the price of a step, before a long run."""
-    from ...potentials.ecse.symmetrize import relative_cost
-    from ...potentials.graph import Graph
-
-    potential = atoms.calc.potential
-    graph = Graph.from_atoms(
-        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
-    )
-    return f"a step costs about {relative_cost(potential, graph):.0f} plain ones"
 
 
 def _rdfs(result: MDResult) -> list[RDF]:
@@ -169,23 +136,15 @@ def _numbers(value: float, error: float, digits: int) -> tuple[str, str]:
 @contextmanager
 def _progress(steps: int, timestep: float) -> Iterator[Callable[[int, float], None] | None]:
     """Show a progress bar on stderr, if that is a terminal; yields what a step reports to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("preparing", total=steps)
+    with progress_bar(steps) as show:
+        if show is None:
+            yield None
+            return
         start = time.perf_counter()
 
         def report(step: int, temperature: float) -> None:
             speed = 0.0864 * step * timestep / (time.perf_counter() - start)
-            text = f"{speed:.3g} ns/day  {temperature:.0f} K"
-            bar.update(task, completed=step, description=text)
+            show(step, f"{speed:.3g} ns/day  {temperature:.0f} K")
 
         yield report
 
@@ -193,17 +152,11 @@ def _progress(steps: int, timestep: float) -> Iterator[Callable[[int, float], No
 @contextmanager
 def _stoppable(output: Path) -> Iterator[None]:
     """End on Ctrl-C or SIGTERM between two writes, with one line that says how to go on."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(number)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        with terminable():
+            yield
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         trajectory = output / "trajectory.extxyz"
         print(f"pointedge: stopped; go on from the last frame of {trajectory}.", file=sys.stderr)
         raise SystemExit(128 + int(number)) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -83,38 +83,31 @@ def make_frames(
         group, num_groups = torch.arange(num_atoms, device=centers.device), num_atoms
     vectors = vectors.to(torch.float64)
     lengths = vectors.square().sum(-1).sqrt()
+    unit = vectors / lengths[:, None]
     outer = settings.outer_radius(cutoff)
     radii = inner_radii(vectors, lengths, centers, num_atoms, outer, settings)
-    first, second = _pairs(lengths.detach() < radii.detach()[centers], centers, num_atoms)
-    unit = vectors / lengths[:, None]
-    cross = torch.linalg.cross(unit.index_select(0, first), unit.index_select(0, second))
-    sine_squared = cross.square().sum(-1)
-    weights = pair_weights(
-        lengths[first], lengths[second], sine_squared, radii[centers[first]], settings
-    )
-    (chosen,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
-    first, second, weights = first[chosen], second[chosen], weights[chosen]
+    first, second, weights = _weighted_pairs(lengths, unit, centers, radii, settings)
     largest = smooth_maximum(weights, group[centers[first]], num_groups, settings.beta_weights)
     matrices = _matrices(unit.index_select(0, first), unit.index_select(0, second))
     if settings.parity == "O3":
         first, second, weights = (x.repeat_interleave(2) for x in (first, second, weights))
         mirror = torch.tensor([1.0, -1.0, 1.0], dtype=matrices.dtype, device=matrices.device)
         matrices = torch.stack([matrices, matrices * mirror], dim=1).flatten(0, 1)
-    atoms = centers[first]
+    groups = group[centers[first]]
     if settings.preference > 0:
-        score = _scores(vectors, lengths, centers, num_atoms, cutoff, matrices, atoms, settings)
-        weights = prefer(weights, score, group[atoms], num_groups, settings)
-    weights = prune(weights, largest, group[atoms], settings)
+        mean = _mean_directions(vectors, lengths, centers, num_atoms, cutoff, settings)
+        seen = torch.einsum("fx,fxy->fy", mean.index_select(0, centers[first]), matrices)
+        weights = prefer(weights, seen.sum(-1) / math.sqrt(3), groups, num_groups, settings)
+    weights = prune(weights, largest, groups, settings)
     if settings.parity == "O3":
         weights = 0.5 * weights
     (kept,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
     first, second, weights = first[kept], second[kept], weights[kept]
-    matrices = matrices.index_select(0, kept)
     return Frames(
         atoms=centers[first],
         first=first,
         second=second,
-        matrices=matrices,
+        matrices=matrices.index_select(0, kept),
         weights=weights,
         auxiliary=auxiliary_weight(largest, settings),
         radii=radii,
@@ -219,26 +212,38 @@ def _pairs(inside: Tensor, centers: Tensor, num_atoms: int) -> tuple[Tensor, Ten
     return edges[first[different]], edges[second[different]]
 
 
-def _scores(
+def _weighted_pairs(
+    lengths: Tensor, unit: Tensor, centers: Tensor, radii: Tensor, settings: FrameSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ordered pairs (P,), (P,) of edges of one atom that make frames, and their weights (P,)."""
+    inside = lengths.detach() < radii.detach()[centers]
+    first, second = _pairs(inside, centers, len(radii))
+    cross = torch.linalg.cross(unit.index_select(0, first), unit.index_select(0, second))
+    sine_squared = cross.square().sum(-1)
+    weights = pair_weights(
+        lengths[first], lengths[second], sine_squared, radii[centers[first]], settings
+    )
+    (chosen,) = torch.nonzero(weights > settings.negligible, as_tuple=True)
+    return first[chosen], second[chosen], weights[chosen]
+
+
+def _mean_directions(
     vectors: Tensor,
     lengths: Tensor,
     centers: Tensor,
     num_atoms: int,
     cutoff: float,
-    matrices: Tensor,
-    atoms: Tensor,
     settings: FrameSettings,
 ) -> Tensor:
-    """Cosine (F,) of the angle between (1, 1, 1) and an environment's mean vector, in each frame.
+    """Directions (N, 3), of length 1 at most, of the mean of the neighbours' vectors.
 
-    That vector changes slowly as atoms move, and swaps of neighbours and mirror images both tell.
+    They change slowly as atoms move, and tell neighbours that trade places, and mirror images,
+    from one another.
     """
     near = tanh(lengths, cutoff, cutoff)[:, None] * vectors
     mean = vectors.new_zeros(num_atoms, 3).index_add(0, centers, near)
     soft = mean.square().sum(-1, keepdim=True) + settings.preference_length**2
-    mean = mean / soft.sqrt()
-    seen = torch.einsum("fx,fxy->fy", mean.index_select(0, atoms), matrices)
-    return seen.sum(-1) / math.sqrt(3)
+    return mean / soft.sqrt()
 
 
 def _matrices(first: Tensor, second: Tensor) -> Tensor:

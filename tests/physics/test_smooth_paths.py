@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 
 from pointedge.potentials.ecse import frames as frames_module
@@ -15,16 +14,19 @@ from pointedge.potentials.potential import Potential
 
 from .. import structures
 from . import numerics, paths
-from .exact import KINDS, exact, with_settings
-from .numerics import DERIVATIVE, STEPS, five_point, force_scale, predict, report
+from .exact import KINDS, exact, frames_of, periodic, with_settings
+from .numerics import DERIVATIVE, STEPS, five_point, predict, report
 
-# Å, steps of a path at first, and at the finest. A pair that leaves a shrinking inner radius is
-# pruned within 1e-3 Å where preferred frames compete: smooth, but no coarser grid shows it.
+# Å, steps of a path at first, and at the finest: a frame of many may be pruned within 1e-3 Å, and
+# the inner radius move 100 times as fast as an atom. That is smooth, but no coarser grid shows it.
 COARSE, FINEST = 4e-3, 2e-6
+FINER_STEPS = (*STEPS, 2e-6, 1e-6)  # Å, or strain
 NOISE = 1e-2  # eV/Å: of smaller forces a finite difference of energies of some eV knows too little
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
-LOCAL = pytest.mark.parametrize("kind", ["ecse-toy", "layers", "preferred"])
-SLOW = pytest.mark.slow
+SOME_SLOW = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow) if k in ("ecse-pet", "layers") else k for k in KINDS],
+)
+PERIODIC = pytest.mark.parametrize("name", ["water", "triclinic", "slab"])
 
 
 def walk(what: str, potential: Potential, path: paths.Path) -> None:
@@ -33,7 +35,7 @@ def walk(what: str, potential: Potential, path: paths.Path) -> None:
     By Boole's rule on panels of four steps. Panels in error are halved, so that a sharp switch is
     resolved; one with a jump, of the energy or of the force, stays in error however short it is.
     """
-    step, scales = COARSE, np.zeros((2, 1))
+    step, scales, worst = COARSE, np.zeros((2, 1)), 0.0
     starts = path.grid(4 * step)
     while len(starts):
         assert step >= FINEST, f"{what}: energy or force jumps, or is wrong, at {starts} Å"
@@ -42,20 +44,19 @@ def walk(what: str, potential: Potential, path: paths.Path) -> None:
             numerics.along(potential, path.at(part), path.direction)
             for part in np.array_split(offsets, 1 + len(offsets) // 400)
         ]
-        # Energies, slopes and curvatures, one panel per column.
-        energy, slope, curvature = (np.concatenate(x).reshape(-1, 5).T for x in zip(*parts))
+        columns = zip(*parts, strict=True)  # one panel each
+        energy, slope, curvature = (np.concatenate(x).reshape(-1, 5).T for x in columns)
         scales = np.maximum(scales, np.abs([slope, curvature]).max((1, 2))[:, None])
-        errors = np.concatenate(
-            [
-                numerics.panel_errors(energy, slope, step),
-                numerics.panel_errors(slope, curvature, step),
-            ]
-        )
-        errors = np.abs(errors) / scales
-        bad = (errors > DERIVATIVE).any(0)
+        errors = [
+            numerics.panel_errors(energy, slope, step)[0],
+            numerics.panel_errors(slope, curvature, step)[0],
+        ]
+        errors = (np.abs(errors) / scales).max(0)
+        bad = errors > DERIVATIVE
+        worst = max(worst, errors[~bad].max(initial=0))
         starts = np.concatenate([starts[bad], starts[bad] + 2 * step])
         step /= 2
-    report(f"{what}, last of all at {2 * step:.0e} Å", errors.max(), DERIVATIVE)
+    report(f"{what}, panels of steps down to {2 * step:.0e} Å", worst, DERIVATIVE)
     assert scales[0] > NOISE
 
 
@@ -72,7 +73,7 @@ def check_slopes(
     the energy within a stencil, has none.
     """
     errors, open_ = np.full(len(slopes), np.inf), np.arange(len(slopes))
-    for step in STEPS:
+    for step in FINER_STEPS:
         numeric = five_point(potential, lambda x: [bent(k, x) for k in open_], step)  # noqa: B023
         found = np.abs(numeric - slopes[open_]) / scales[open_]
         errors[open_] = np.minimum(errors[open_], found)
@@ -80,7 +81,9 @@ def check_slopes(
         if not len(open_):
             break
     report(what, errors.max(), DERIVATIVE)
-    assert errors.max() <= DERIVATIVE, f"{what}: structure {errors.argmax()} is off by {errors.max()}"
+    assert errors.max() <= DERIVATIVE, (
+        f"{what}: structure {errors.argmax()} is off by {errors.max()}"
+    )
 
 
 def check_forces(what: str, potential: Potential, frames: list[Atoms], seed: int = 0) -> None:
@@ -122,10 +125,26 @@ def samples(path: paths.Path, count: int = 12) -> list[Atoms]:
     return path.at(np.concatenate([-before * fractions[:0:-1], after * fractions]))
 
 
-# --- molecules ------------------------------------------------------------------------------------
+# --- the paths ------------------------------------------------------------------------------------
 
 
-@EVERY_KIND
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_events_of_the_paths_happen(kind):
+    """Frames vanish beyond the outer radius, on a line and by pruning alone."""
+    potential, ends = exact(kind), np.array([-0.01, 0.01])
+    inside, outside = paths.leaving_a_line(potential).at(np.array([-0.7, 0.0]))
+    auxiliary = frames_of(potential, [inside, outside])[1].auxiliary
+    assert (auxiliary[0], auxiliary[4]) == (0, 1)
+    straight, bent = paths.linear_molecule(potential).at(np.array([0.0, 0.9]))
+    assert paths.number_of_frames(potential, [straight, bent]).sign().tolist() == [0, 1]
+    crossing = paths.inner_radius(potential).at(ends)
+    assert paths.beyond_inner_radius(potential, crossing).tolist() == [False, True]
+    pair = paths.pruned(potential).at(ends)
+    assert paths.number_of_frames(potential, pair).diff() != 0
+    assert paths.number_of_frames(potential, pair, pruning_rounds=0).diff() == 0
+
+
+@SOME_SLOW
 @pytest.mark.parametrize("name", paths.PATHS)
 def test_path(kind, name):
     potential = exact(kind)
@@ -143,14 +162,21 @@ def test_swap_of_the_preferred_frame():
     check_forces("forces along the swap", potential, samples(path))
 
 
-@EVERY_KIND
-@pytest.mark.parametrize("name", ["water", "triclinic", "slab"])
+@SOME_SLOW
+@PERIODIC
+def test_derivatives_on_a_periodic_path(kind, name):
+    potential = exact(kind)
+    frames = samples(paths.periodic(potential, name), 4)
+    check_forces(f"{kind}, forces of {name}", potential, frames)
+    check_virials(f"{kind}, strain gradients of {name}", potential, frames)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@PERIODIC
 def test_periodic_path(kind, name):
     potential = exact(kind)
-    path = paths.periodic(potential, name)
-    check_forces(f"{kind}, forces of {name}", potential, samples(path, 6))
-    check_virials(f"{kind}, strain gradients of {name}", potential, samples(path, 6))
-    walk(f"{kind}, {name}", potential, path)
+    walk(f"{kind}, {name}", potential, paths.periodic(potential, name))
 
 
 # --- random clusters ------------------------------------------------------------------------------
@@ -161,20 +187,49 @@ def cluster(rng: np.random.Generator) -> Atoms:
     size, rank = rng.integers(2, 7), rng.integers(1, 4)
     axes = np.linalg.qr(rng.normal(size=(3, 3)))[0][:rank]
     edge = 1.6 * size ** (1 / rank)
-    while True:
+    apart = np.zeros(1)
+    while apart.min() < 0.8:
         inner = edge * rng.uniform(size=(size, rank))
         apart = np.linalg.norm(inner[:, None] - inner, axis=-1)[np.triu_indices(size, 1)]
-        if apart.min() > 0.8:
-            break
     positions = inner @ axes
     if rng.uniform() < 0.1:
         positions[-1] += 30.0
     return Atoms(rng.choice(structures.SPECIES, size), positions=positions)
 
 
-@LOCAL
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=SLOW)])
-def test_random_clusters(kind, count):
-    rng = np.random.default_rng(count)
-    frames = [cluster(rng) for _ in range(count)]
-    check_forces(f"{kind}, {count} random clusters", exact(kind), frames)
+@SOME_SLOW
+def test_a_thousand_random_clusters(kind):
+    rng = np.random.default_rng(1000)
+    check_forces(f"{kind}, clusters", exact(kind), [cluster(rng) for _ in range(1000)])
+
+
+# --- what must not pass ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "changes", "reach"),
+    [
+        ("ecse-toy", paths.leaving_a_line, {"outer": "research"}, (0.03, 0.03)),
+        ("ecse-toy", paths.linear_molecule, {"auxiliary_threshold": 1e-9}, (0, 0.35)),
+        ("ecse-toy", paths.pruned, {"negligible": 0.03}, (0, 0.2)),
+        ("preferred", paths.swap, {"negligible": 0.03}, (0.06, 0.06)),
+    ],
+)
+def test_a_jump_is_found(kind, path, changes, reach):
+    """At the research code's outer radius, and where frames go that still have weight."""
+    path = replace(path(exact(kind)), reach=reach)
+    walk("control", exact(kind), path)
+    with pytest.raises(AssertionError, match="jumps"):
+        walk("control", with_settings(kind, **changes), path)
+
+
+@pytest.mark.parametrize("kind", ["ecse-toy", "layers", "preferred"])
+@pytest.mark.parametrize("forgotten", ["_matrices", "pair_weights"])
+def test_forces_that_forget_the_frames_are_found(kind, forgotten, monkeypatch):
+    original = getattr(frames_module, forgotten)
+    monkeypatch.setattr(frames_module, forgotten, lambda *a: original(*a).detach())
+    rng = np.random.default_rng(0)
+    with pytest.raises(AssertionError, match="is off by"):
+        check_forces("control", exact(kind), [cluster(rng) for _ in range(20)])
+    with pytest.raises(AssertionError, match="is off by"):
+        check_virials("control", exact(kind), [periodic()["slab"]])
