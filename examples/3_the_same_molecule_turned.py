@@ -46,10 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pet-water")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--angles", type=int, default=73)
     arguments = parser.parse_args()
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    angles = np.linspace(0, 360, 73)
+    angles = np.linspace(0, 360, arguments.angles)
     print(f"{'':20}{'energy over orientations':>28}{'angular momentum at the end':>32}")
     for label, symmetrize in KINDS.items():
         atoms = ase.io.read(files("pointedge.data") / "structures" / "water-3.xyz")

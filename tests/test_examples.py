@@ -31,6 +31,7 @@ def test_configurations(path):
     [
         ("1_water_md.py", ["40"], "longest O-H bond"),
         ("2_nve_drift.py", ["--picoseconds", "0.01", "--timesteps", "0.5"], "meV/atom/ps"),
+        ("3_the_same_molecule_turned.py", ["--steps", "2", "--angles", "3"], "angular momentum"),
     ],
 )
 def test_scripts(script, arguments, found, tmp_path):

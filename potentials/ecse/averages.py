@@ -34,16 +34,13 @@ class RotationAverage(nn.Module):
         weights: (K,), of sum 1.
     """
 
-    matrices: Tensor
-    weights: Tensor
-
     def __init__(self, backbone: Any, matrices: Tensor, weights: Tensor) -> None:
         super().__init__()
         self.backbone = backbone
         self.cutoff, self.hops, self.inputs = backbone.cutoff, backbone.hops, backbone.inputs
         self.invariant, self.properties = backbone.invariant, backbone.properties
-        self.register_buffer("matrices", matrices.to(torch.float64), persistent=False)
-        self.register_buffer("weights", weights.to(torch.float64), persistent=False)
+        # No buffers: these stay in float64 whatever the network's type.
+        self.matrices, self.weights = matrices.to(torch.float64), weights.to(torch.float64)
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings of the backbone."""
@@ -54,7 +51,8 @@ class RotationAverage(nn.Module):
         vectors = edge_vectors.to(torch.float64)
         keep = torch.is_grad_enabled() and vectors.requires_grad
         total: Outputs = {}
-        for matrix, weight in zip(self.matrices, self.weights, strict=True):
+        matrices, weights = self.matrices.to(vectors.device), self.weights.to(vectors.device)
+        for matrix, weight in zip(matrices, weights, strict=True):
             arguments = (graph, vectors, matrix)
             turned: Outputs = (
                 checkpoint(self._turned, *arguments, use_reentrant=False, preserve_rng_state=False)

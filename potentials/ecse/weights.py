@@ -31,6 +31,11 @@ UNDERFLOW = 1e-150
 class FrameSettings:
     """Parameters of frames and their weights; the defaults are those of the research code.
 
+    But for pruning, which is off. A pruned frame takes its disagreement with the others away within
+    a few hundredths of an Å: a cluster of three water molecules, averaged after training, conserves
+    its energy as the plain model does without pruning, and dozens of times worse with the research
+    code's. Layers that are trained with their frames can afford to prune, gently.
+
     Attributes:
         parity: "O3" adds the mirror image of every frame, so that the average is invariant under
             improper rotations too; "SO3" does not.
@@ -50,7 +55,8 @@ class FrameSettings:
         preference_length: a mean shorter than this, in Å, prefers little.
         beta_weights: sharpness of the smooth maximum of weights.
         auxiliary_threshold: the auxiliary weight is 0 where the largest weight exceeds this.
-        pruning_rounds: how often frames far below the largest weight are pruned; 0: never.
+        pruning_rounds: how often frames far below the largest weight are pruned; 0: never, 4 in the
+            research code.
         pruning: frames below this fraction of the largest weight are pruned away ...
         pruning_width: ... and those this fraction of it above that are kept whole.
         pruning_threshold: pruning is complete where the largest weight exceeds this ...
@@ -70,7 +76,7 @@ class FrameSettings:
     preference_length: float = 0.25
     beta_weights: float = 1.0
     auxiliary_threshold: float = 0.5
-    pruning_rounds: int = 4
+    pruning_rounds: int = 0
     pruning: float = 0.9
     pruning_width: float = 0.1
     pruning_threshold: float = 0.5

@@ -24,8 +24,9 @@ from ..published import CASES
 from . import twin
 
 CUTOFF = 3.5
-RESEARCH = FrameSettings(parity="SO3", outer="research", negligible=1e-10)
-SMOOTH = FrameSettings(parity="SO3")
+RESEARCH = FrameSettings(parity="SO3", outer="research", negligible=1e-10, pruning_rounds=4)
+PRUNED = FrameSettings(pruning_rounds=4)
+SMOOTH = replace(PRUNED, parity="SO3")
 FEW = FrameSettings(preference=4.0, reach=3.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6)
 FRAMES = {**structures.patterns(), **structures.awkward(), "atom": structures.isolated_atom()}
 ROUNDING = 1e-12  # of sums of some hundred terms of order 1, and exponents of order 10
@@ -36,7 +37,7 @@ NAMES = sorted({key.split("/")[0] for key in REFERENCE})
 
 def made(atoms, frame_settings=None, cutoff=CUTOFF, **options):
     graph = Graph.from_atoms(atoms, cutoff)
-    chosen = frame_settings or FrameSettings()
+    chosen = frame_settings or PRUNED
     found = make_frames(
         graph.edge_vectors(), graph.centers, graph.num_atoms, cutoff, chosen, **options
     )
@@ -105,12 +106,10 @@ def test_slow_twin(name, s):
 def test_frames_turn_with_the_atoms(name):
     graph = Graph.from_atoms(FRAMES[name], CUTOFF)
     generator = torch.Generator().manual_seed(1)
-    before = make_frames(
-        graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, FrameSettings()
-    )
+    before = make_frames(graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, PRUNED)
     for rotation in random_rotations(8, generator=generator):
         turned = make_frames(
-            graph.edge_vectors() @ rotation, graph.centers, graph.num_atoms, CUTOFF, FrameSettings()
+            graph.edge_vectors() @ rotation, graph.centers, graph.num_atoms, CUTOFF, PRUNED
         )
         # A frame turns into one of the two of its pair: into the mirrored one if R is improper.
         matrices = rotation.T @ before.matrices
@@ -124,7 +123,7 @@ def test_mirror_images_are_improper():
     found = made(FRAMES["TTT"])
     signs = np.linalg.det(found.matrices)
     np.testing.assert_allclose(signs, np.resize([1.0, -1.0], len(signs)))
-    proper = made(FRAMES["TTT"], FrameSettings(parity="SO3"))
+    proper = made(FRAMES["TTT"], SMOOTH)
     np.testing.assert_array_equal(found.matrices[::2], proper.matrices)
     np.testing.assert_allclose(2 * found.weights[1::2], proper.weights, rtol=ROUNDING)
 
@@ -202,7 +201,7 @@ def test_chunks_change_nothing(monkeypatch):
     for pairs in (1, 500, 2**20):
         monkeypatch.setattr(frames_module, "CHUNK_PAIRS", pairs)
         vectors = graph.edge_vectors().requires_grad_()
-        f = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, FrameSettings())
+        f = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, PRUNED)
         (gradient,) = torch.autograd.grad((f.weights * f.matrices[:, 0, 1]).sum(), vectors)
         results.append((f.radii, f.weights, f.matrices, gradient))
     for other in results[1:]:

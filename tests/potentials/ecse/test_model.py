@@ -24,7 +24,13 @@ from .test_frames import NAMES, REFERENCE
 CUTOFF = 2.8
 FRAMES = {**structures.patterns(), **structures.awkward(), "atom": structures.isolated_atom()}
 # As the research code averages: no mirror images, no auxiliary network, whatever the weights.
-RESEARCH = FrameSettings(parity="SO3", outer="research", negligible=1e-10, auxiliary_threshold=1e-9)
+RESEARCH = FrameSettings(
+    parity="SO3",
+    outer="research",
+    negligible=1e-10,
+    auxiliary_threshold=1e-9,
+    pruning_rounds=4,
+)
 
 
 def pet(**changes) -> PET:

@@ -92,6 +92,18 @@ def test_forces_of_averages_turn_back(name):
     torch.testing.assert_close(found.strain_gradient, strain, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["octahedral", "lebedev:3", "ecse", "ecse-structure"])
+def test_calculators_in_float32(name):
+    """Networks in float32, matrices and frames still in float64."""
+    atoms = molecule("CH3OH")
+    forces = []
+    for dtype in ("float32", "float64"):
+        atoms.calc = PETCalculator(potential(), symmetrize=name, dtype=dtype)
+        forces.append(atoms.get_forces())
+    difference = np.abs(forces[0] - forces[1]).max() / np.abs(forces[1]).max()
+    assert 0 < difference < 1e-4
+
+
 def test_the_plain_potential_is_left_as_it_is():
     plain = potential()
     averaged = symmetrized(plain, "ecse")
