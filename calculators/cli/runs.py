@@ -1,0 +1,83 @@
+"""What verbs share that run a model on one structure: reading it, the model, progress, an end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def read_structure(structure: str | None) -> Atoms:
+    """Last frame of a file, or the packaged water box; raises ValueError if it cannot be read."""
+    from importlib.resources import files
+
+    import ase.io
+
+    path = structure or str(files("pointedge.data") / "structures" / "water-64.xyz")
+    try:
+        found = ase.io.read(path, index=None if "@" in path else -1)  # "FILE@3" is its frame 3
+    except FileNotFoundError:
+        raise ValueError(f"there is no structure file {path}.") from None
+    except Exception as error:  # ASE's readers of many formats raise whatever they meet
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
+    return found[-1] if isinstance(found, list) else found
+
+
+def set_model(
+    atoms: Atoms, model: str, device: str | None, dtype: str | None, symmetrize: str | None
+) -> None:
+    """Give the structure the calculator of a model; what symmetrisation costs goes to stderr."""
+    from ..models import make_calculator
+
+    atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    if symmetrize is not None:
+        print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)
+
+
+def _cost(atoms: Atoms) -> str:
+    """What symmetrisation makes of the price of a step, before a long run."""
+    from ...potentials.ecse.symmetrize import relative_cost
+    from ...potentials.graph import Graph
+
+    potential = atoms.calc.potential
+    graph = Graph.from_atoms(
+        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
+    )
+    return f"a step costs about {relative_cost(potential, graph):.0f} plain ones"
+
+
+@contextmanager
+def progress_bar(steps: int) -> Iterator[Callable[[int, str], None] | None]:
+    """Show a bar on stderr, if that is a terminal; yields what takes the step and a text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("preparing", total=steps)
+        yield lambda step, text: bar.update(task, completed=step, description=text)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems end a job, do what Ctrl-C does, with its number."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
