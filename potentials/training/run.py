@@ -191,6 +191,7 @@ def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[An
         potential = checkpoint.load(find_file(config.start_from, folder), config.model)
         if missing := set(species) - set(potential.species):
             raise ValueError(f"{config.start_from} does not know species {sorted(missing)}.")
+        potential.auxiliary = None  # it was fitted to other weights
         return potential
     kind = checkpoint.architecture(config.architecture)
     return Potential(kind.from_config({"species": species, **config.model}), repulsion=config.zbl)

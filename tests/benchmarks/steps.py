@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 
 from pointedge.calculators import PETCalculator
-from pointedge.calculators.cli.md import read_structure
+from pointedge.calculators.cli.runs import read_structure
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential

@@ -1,4 +1,4 @@
-"""The packaged water model on our own box: derivatives, smoothness and conservation."""
+"""The packaged water models on our own box: derivatives, smoothness and conservation."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 
 from pointedge.calculators import PETCalculator
-from pointedge.calculators.cli.md import read_structure
+from pointedge.calculators.cli.runs import read_structure
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import load_potential
@@ -15,9 +15,9 @@ from pointedge.potentials.graph import Graph
 from .numerics import DERIVATIVE
 
 
-@pytest.fixture(scope="module")
-def potential():
-    return load_potential("pet-water").to(torch.float64)
+@pytest.fixture(scope="module", params=["pet-water", "pet-water-o3"])
+def potential(request):
+    return load_potential(request.param).to(torch.float64)
 
 
 def test_forces_along_random_directions(potential):
