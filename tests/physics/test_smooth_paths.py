@@ -20,6 +20,7 @@ from .numerics import DERIVATIVE, STEPS, five_point, predict, report
 # Å, steps of a path at first, and at the finest: a frame of many may be pruned within 1e-3 Å, and
 # the inner radius move 100 times as fast as an atom. That is smooth, but no coarser grid shows it.
 COARSE, FINEST = 4e-3, 2e-6
+MANY = 1000  # panels; more are in error only where forces are wrong all along a path
 FINER_STEPS = (*STEPS, 2e-6, 1e-6)  # Å, or strain
 NOISE = 1e-2  # eV/Å: of smaller forces a finite difference of energies of some eV knows too little
 SOME_SLOW = pytest.mark.parametrize(
@@ -38,7 +39,8 @@ def walk(what: str, potential: Potential, path: paths.Path) -> None:
     step, scales, worst = COARSE, np.zeros((2, 1)), 0.0
     starts = path.grid(4 * step)
     while len(starts):
-        assert step >= FINEST, f"{what}: energy or force jumps, or is wrong, at {starts} Å"
+        resolved = step >= FINEST and len(starts) < MANY
+        assert resolved, f"{what}: energy or force jumps, or is wrong, at {starts} Å"
         offsets = (starts[:, None] + step * np.arange(5)).ravel()
         parts = [
             numerics.along(potential, path.at(part), path.direction)
@@ -52,7 +54,7 @@ def walk(what: str, potential: Potential, path: paths.Path) -> None:
             numerics.panel_errors(slope, curvature, step)[0],
         ]
         errors = (np.abs(errors) / scales).max(0)
-        bad = errors > DERIVATIVE
+        bad = ~(errors <= DERIVATIVE)  # or NaN
         worst = max(worst, errors[~bad].max(initial=0))
         starts = np.concatenate([starts[bad], starts[bad] + 2 * step])
         step /= 2
