@@ -36,16 +36,16 @@ class RelaxationSettings:
     Attributes:
         fmax: eV/Å; converged is what has smaller forces on all atoms, after constraints.
         steps: largest number of steps.
-        optimizer: "bfgs" never heads uphill, but its step costs O(atoms³); "lbfgs" scales, and in a
-            basin takes as few steps, but outside it may climb to a saddle point; "fire" takes two
-            to four times the steps, and is hard to mislead. None has a line search, which
-            multiplies evaluations, and which the rounding of float32 energies misleads. None: bfgs
-            up to 300 atoms, else lbfgs.
+        optimizer: "bfgs" always heads downhill, but its step costs O(atoms³); "lbfgs" scales, and
+            in a basin takes as few steps, but outside it may climb to a saddle point; "fire" takes
+            two to four times the steps, and is hard to mislead. Default: bfgs up to 300 atoms, else
+            lbfgs. Line searches are not offered: they triple the evaluations, and the rounding of
+            float32 energies misleads them.
         cell: relax the cell too, all six components of its strain. Fixed atoms follow the strain.
         pressure: bar, with ``cell``.
         smax: bar, with ``cell``: converged is what has all components of the stress closer than
-            this to those of ``pressure``. ASE alone would ask for less than ``fmax`` per atom's
-            volume and Å, 1600 bar in water at 0.01 eV/Å.
+            this to those of ``pressure``. ASE alone would accept ``fmax`` over the area of an atom,
+            for 0.01 eV/Å in water some 1500 bar.
 
     Raises:
         ValueError: a value is out of range.
