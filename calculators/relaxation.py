@@ -44,8 +44,8 @@ class RelaxationSettings:
         cell: relax the cell too, all six components of its strain. Fixed atoms follow the strain.
         pressure: bar, with ``cell``.
         smax: bar, with ``cell``: converged is what has all components of the stress closer than
-            this to those of ``pressure``. ASE alone would accept ``fmax`` over the area of an atom,
-            for 0.01 eV/Å in water some 1500 bar.
+            this to those of ``pressure``. ASE alone would accept ``fmax`` × 1 Å per volume of an
+            atom, which at 0.01 eV/Å in water is 1600 bar.
 
     Raises:
         ValueError: a value is out of range.

@@ -132,6 +132,15 @@ def test_step_limit(command, structure):
     assert table(more)["energy before"] == table(outcome)["energy after"]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal; a shell's background jobs, CI's too, are started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("model", ["Interrupted", "Terminated"])
 def test_a_stopped_run_is_not_lost(command, structure, model):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
