@@ -32,16 +32,12 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from ..potentials.outputs import ERRORS
 from .comparison import MOMENTS, Array, Comparison
 
 MILLI = 1e3  # eV -> meV, e·Å -> me·Å
-UNITS = {  # of what blocks and discrepancies hold
-    "energy_per_atom": "meV/atom",
-    "forces": "meV/Å",
-    "stress": "meV/Å³",
-    "dipole": "me·Å",
-    "polarizability": "label unit/1000",
-}
+# Of what blocks and discrepancies hold.
+UNITS = {"energy_per_atom" if name == "energy" else name: unit for name, unit in ERRORS.items()}
 
 Selection = NDArray[np.bool_]
 

@@ -108,16 +108,21 @@ class Recorder:
         for name in set(frame.arrays) - set(FRAME_ARRAYS):
             del frame.arrays[name]
         frame.set_constraint(self.constraints)
-        results = {"energy": atoms.get_potential_energy()}
-        results["forces"] = atoms.get_forces(apply_constraint=False)
-        if "stress" in getattr(atoms.calc, "results", {}):
-            results["stress"] = atoms.calc.results["stress"]
-        frame.calc = SinglePointCalculator(frame, **results)
+        remember(frame, atoms)
         text = io.StringIO()
         ase.io.write(text, frame, format="extxyz")
         self.trajectory.write(text.getvalue())  # at once: a cut-off run leaves whole frames
         self.trajectory.flush()
         self.frames += 1
+
+
+def remember(frame: Atoms, atoms: Atoms) -> None:
+    """Give a copy of atoms their energy (eV), forces (eV/Å), and stress (eV/Å³) if known."""
+    results = {"energy": atoms.get_potential_energy()}
+    results["forces"] = atoms.get_forces(apply_constraint=False)
+    if "stress" in getattr(atoms.calc, "results", {}):
+        results["stress"] = atoms.get_stress(apply_constraint=False)
+    frame.calc = SinglePointCalculator(frame, **results)
 
 
 def pressure(atoms: Atoms) -> float:

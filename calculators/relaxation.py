@@ -12,10 +12,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixScaled, FixSymmetry
 
-from .recorder import FRAME_ARRAYS, FRAME_INFO
+from .recorder import FRAME_ARRAYS, FRAME_INFO, remember
 
 OptimizerName = Literal["lbfgs", "bfgs", "fire"]
 FEW_ATOMS = 300  # to diagonalise their Hessian takes 0.2 s, no longer than a step of a model
@@ -170,7 +169,8 @@ def irelax(atoms: Atoms, settings: RelaxationSettings | None = None) -> Iterator
         for _ in make_optimizer(system, settings).irun(fmax=0.0, steps=settings.steps):
             if problem := _not_finite(system, settings):
                 raise RelaxationError(_message(step, problem))
-            now = _frame(system)
+            now = kept(system)
+            remember(now, system)
             start = now if start is None else start
             result = RelaxationResult(settings, start, now, step)
             yield result
@@ -244,17 +244,6 @@ def kept(atoms: Atoms) -> Atoms:
     frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
     for name in set(frame.arrays) - ARRAYS:
         del frame.arrays[name]
-    return frame
-
-
-def _frame(system: Atoms) -> Atoms:
-    """Return a copy that remembers energy (eV), forces (eV/Å), and stress (eV/Å³) if known."""
-    frame = kept(system)
-    results = {"energy": system.get_potential_energy()}
-    results["forces"] = system.get_forces(apply_constraint=False)
-    if "stress" in getattr(system.calc, "results", {}):
-        results["stress"] = system.get_stress(apply_constraint=False)
-    frame.calc = SinglePointCalculator(frame, **results)
     return frame
 
 

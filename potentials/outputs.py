@@ -11,6 +11,13 @@ import torch
 from torch import Tensor
 
 RANKS = {"energy": 0, "dipole": 1, "polarizability": 2}
+ERRORS = {  # units of errors: thousandths of those above
+    "energy": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+    "dipole": "me·Å",
+    "polarizability": "label unit/1000",
+}
 
 Outputs = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""The nearest match for a misspelt name, for error messages."""
+"""Misspelt names: refused, with the nearest match."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if nearest:
         return f"did you mean {nearest[0]!r}?"
     return f"known: {', '.join(options)}."
+
+
+def refuse_misspelt(what: str, word: str, known: Iterable[str]) -> None:
+    """Raise ValueError unless the word is one of the known ones."""
+    known = tuple(known)
+    if word not in known:
+        raise ValueError(f"unknown {what} {word!r}; {did_you_mean(word, known)}")

@@ -21,10 +21,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ..graph import Graph
 from ..outputs import RANKS, Outputs, along, invariant_part, to_laboratory
-from ..suggestions import did_you_mean
+from ..suggestions import refuse_misspelt
+from .environments import Frames
 from .fields import copies, receptive_fields, structure_fields
-from .frames import Frames, make_frames
-from .weights import FrameSettings
+from .frames import FrameSettings, make_frames
+from .scores import ScoreSettings
 
 Scope = Literal["atom", "structure"]
 CHUNK_EDGES = {"cpu": 2**16, "cuda": 2**21}  # edges that the backbone sees at once
@@ -40,7 +41,7 @@ class ECSE(nn.Module):
     Args:
         backbone: what is to be symmetrised.
         scope: "atom" or "structure".
-        frames: parameters of frames and weights.
+        frames: parameters of frames and weights; default: graded scores.
         auxiliary: an invariant network for environments with no frame, or with poor ones. Its
             outputs are shifted so that an atom without neighbours has the backbone's energy.
 
@@ -58,10 +59,9 @@ class ECSE(nn.Module):
         super().__init__()
         if backbone.invariant:
             raise ValueError("the network is invariant already; use it as it is.")
-        if scope not in get_args(Scope):
-            raise ValueError(f"unknown scope {scope!r}; {did_you_mean(scope, get_args(Scope))}")
+        refuse_misspelt("scope", scope, get_args(Scope))
         self.backbone, self.auxiliary = backbone, auxiliary
-        self.scope, self.frames = scope, frames or FrameSettings()
+        self.scope, self.frames = scope, frames or ScoreSettings()
         self.cutoff = max(backbone.cutoff, auxiliary.cutoff if auxiliary is not None else 0.0)
         self.hops: int = backbone.hops
         self.invariant = self.frames.parity == "O3"

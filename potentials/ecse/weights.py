@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..cutoff import tanh
-from ..suggestions import did_you_mean
+from ..suggestions import refuse_misspelt
 
 # W(1/e) of Lambert's function: SM_b([x, y]) + BIAS / b >= max(x, y) for any two values.
 BIAS = 0.2784645427610738
@@ -28,31 +28,23 @@ UNDERFLOW = 1e-150
 
 
 @dataclass(frozen=True)
-class FrameSettings:
-    """Parameters of frames and their weights; the defaults are those of the research code.
+class RadiusSettings:
+    """Parameters of frames within an inner radius; the defaults are those of the research code.
 
-    But for pruning, which is off. A pruned frame takes its disagreement with the others away within
-    a few hundredths of an Å: a cluster of three water molecules, averaged after training, conserves
-    its energy as the plain model does without pruning, and dozens of times worse with the research
-    code's. Layers that are trained with their frames can afford to prune, gently.
+    But for pruning, which is off: a pruned frame takes its disagreement with the others away within
+    a few hundredths of an Å.
 
     Attributes:
+        method: "radius".
         parity: "O3" adds the mirror image of every frame, so that the average is invariant under
             improper rotations too; "SO3" does not.
         outer: where neighbours stop making frames. "smooth": at ``cutoff - radius_width - BIAS /
             beta``, so that the inner radius never exceeds the cutoff and nothing jumps; "research":
             at the cutoff, as in the research code, which is discontinuous there.
-        reach: where they do at the latest, Å; 0: at the cutoff.
         beta: sharpness of the smooth extrema of lengths, 1/Å.
         radius_width: width of the taper at the inner radius, Å.
         sine: a pair counts for the inner radius above this squared sine of its angle ...
         sine_width: ... and fully this much above it. Frames have weight from ``sine - sine_width``.
-        tie_break: of the two orders of a pair, that with the nearer neighbour first is preferred:
-            the other fades away over this difference of lengths in Å; 0: both count alike.
-        preference: frames are preferred, by factors up to exp(2 preference), in whose coordinates
-            the mean of the neighbours' vectors points along (1, 1, 1); pruning then leaves few, and
-            often one of a frame and its mirror image. 0: all count alike.
-        preference_length: a mean shorter than this, in Å, prefers little.
         beta_weights: sharpness of the smooth maximum of weights.
         auxiliary_threshold: the auxiliary weight is 0 where the largest weight exceeds this.
         pruning_rounds: how often frames far below the largest weight are pruned; 0: never, 4 in the
@@ -64,16 +56,13 @@ class FrameSettings:
         negligible: frames of no more weight are dropped; 1e-10 in the research code.
     """
 
+    method: Literal["radius"] = "radius"
     parity: Literal["O3", "SO3"] = "O3"
     outer: Literal["smooth", "research"] = "smooth"
-    reach: float = 0.0
     beta: float = 5.0
     radius_width: float = 0.15
     sine: float = 0.2
     sine_width: float = 0.15
-    tie_break: float = 0.0
-    preference: float = 0.0
-    preference_length: float = 0.25
     beta_weights: float = 1.0
     auxiliary_threshold: float = 0.5
     pruning_rounds: int = 0
@@ -85,17 +74,14 @@ class FrameSettings:
 
     def __post_init__(self) -> None:
         """Refuse misspelt names."""
-        for name, known in (("parity", ("O3", "SO3")), ("outer", ("smooth", "research"))):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}; {did_you_mean(value, known)}")
+        refuse_misspelt("parity", self.parity, ("O3", "SO3"))
+        refuse_misspelt("outer", self.outer, ("smooth", "research"))
 
     def outer_radius(self, cutoff: float) -> float:
         """Radius in Å beyond which a neighbour makes no frame."""
-        reach = min(self.reach, cutoff) if self.reach > 0 else cutoff
         if self.outer == "research":
-            return reach
-        return reach - self.radius_width - BIAS / self.beta
+            return cutoff
+        return cutoff - self.radius_width - BIAS / self.beta
 
 
 def rise(value: Tensor, start: Tensor | float, width: Tensor | float) -> Tensor:
@@ -122,34 +108,22 @@ def smooth_maximum(weights: Tensor, group: Tensor, num_groups: int, beta: float)
 
 
 def pair_weights(
-    first: Tensor, second: Tensor, sine_squared: Tensor, radius: Tensor, settings: FrameSettings
+    first: Tensor, second: Tensor, sine_squared: Tensor, radius: Tensor, settings: RadiusSettings
 ) -> Tensor:
     """Weights (F,) of frames from the lengths of their two edges and the inner radius, all (F,)."""
     start = settings.sine - settings.sine_width
     width = settings.radius_width
     angular = rise(sine_squared, start, settings.sine_width) * (sine_squared - start)
     weights = tanh(first, radius, width) * tanh(second, radius, width) * angular
-    if settings.tie_break > 0:
-        weights = weights * rise(second - first, -settings.tie_break, 2 * settings.tie_break)
     return weights / settings.sine_width
 
 
-def prefer(
-    weights: Tensor, score: Tensor, group: Tensor, num_groups: int, settings: FrameSettings
-) -> Tensor:
-    """Weights (F,) shared out anew within each group by scores (F,) in [-1, 1]; same sums."""
-    zeros = weights.new_zeros(num_groups)
-    preferred = weights * torch.exp(settings.preference * score)
-    ratio = zeros.index_add(0, group, weights)[group] / zeros.index_add(0, group, preferred)[group]
-    return preferred * ratio
-
-
-def auxiliary_weight(largest: Tensor, settings: FrameSettings) -> Tensor:
+def auxiliary_weight(largest: Tensor, settings: RadiusSettings) -> Tensor:
     """Weights (G,) of the auxiliary model from the smooth maxima (G,): 1 where no frame is."""
     return tanh(largest, settings.auxiliary_threshold, settings.auxiliary_threshold)
 
 
-def prune(weights: Tensor, largest: Tensor, group: Tensor, settings: FrameSettings) -> Tensor:
+def prune(weights: Tensor, largest: Tensor, group: Tensor, settings: RadiusSettings) -> Tensor:
     """Weights (F,) without those far below the smooth maximum (G,) of their group.
 
     The largest of a group always survives, since a smooth maximum is no larger.

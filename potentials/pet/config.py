@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..cutoff import FUNCTIONS
-from ..ecse.weights import FrameSettings
+from ..ecse.frames import FrameSettings, frame_settings
+from ..ecse.scores import ScoreSettings
 from ..outputs import RANKS
-from ..suggestions import did_you_mean
+from ..suggestions import did_you_mean, refuse_misspelt
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class PETConfig:
     max_charge: int = 10
     max_spin_multiplicity: int = 10
     symmetry: Literal["none", "layers"] = "none"
-    frames: FrameSettings = field(default_factory=FrameSettings)
+    frames: FrameSettings = field(default_factory=ScoreSettings)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can be built from."""
@@ -82,8 +83,7 @@ class PETConfig:
             raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
         object.__setattr__(self, "properties", tuple(self.properties))
         for name in self.properties:
-            if name not in RANKS:
-                raise ValueError(f"unknown property {name!r}; {did_you_mean(name, RANKS)}")
+            refuse_misspelt("property", name, RANKS)
         if not self.properties:
             raise ValueError("properties is empty; name at least one, such as 'energy'.")
         if self.d_pet % self.num_heads:
@@ -113,20 +113,14 @@ class PETConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PETConfig:
         """Build from plain values, as found in a YAML file; an unknown key is refused."""
-        _refuse_unknown(cls, values, "PET")
+        known = {f.name for f in fields(cls)}
+        for key in values:
+            refuse_misspelt("PET setting", key, known)
         if "frames" in values:
-            _refuse_unknown(FrameSettings, values["frames"], "frame")
-            values = {**values, "frames": FrameSettings(**values["frames"])}
+            values = {**values, "frames": frame_settings(values["frames"])}
         return cls(**values)
 
     @property
     def node_width(self) -> int:
         """Width of node features."""
         return self.d_pet if self.d_node is None else self.d_node
-
-
-def _refuse_unknown(kind: type, values: dict[str, Any], what: str) -> None:
-    known = {f.name for f in fields(kind)}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown {what} setting {key!r}; {did_you_mean(key, known)}")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..cutoff import cutoff_function
-from ..ecse.frames import Frames, make_frames
+from ..ecse.environments import Frames
+from ..ecse.frames import make_frames
 from ..graph import Graph
 from ..outputs import Outputs
 from .adaptive import adaptive_cutoffs
@@ -212,12 +213,14 @@ class PET(nn.Module):
     def _frames(self, graph: Graph, vectors: Tensor) -> Frames:
         """Frames of all environments, from float64 edge vectors (E, 3) that may reach farther."""
         (near,) = torch.nonzero(vectors.detach().square().sum(-1) < self.cutoff**2, as_tuple=True)
+        species = self.species_index[graph.species[graph.neighbors[near]]]
         return make_frames(
             vectors.to(torch.float64).index_select(0, near),
             graph.centers[near],
             graph.num_atoms,
             self.cutoff,
             self.config.frames,
+            species=species.to(torch.float64) / max(len(self.config.species) - 1, 1),
         )
 
     def _condition(self, graph: Graph, atom_order: Tensor) -> Tensor | None:

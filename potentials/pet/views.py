@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..ecse.frames import Frames
+from ..ecse.environments import Frames
 from .layout import Chunk, Layout, cut, map_chunks
 
 

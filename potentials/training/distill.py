@@ -22,7 +22,7 @@ from torch import Tensor
 from ..ecse.averages import RotationAverage
 from ..ecse.frames import make_frames
 from ..ecse.model import ECSE
-from ..ecse.weights import FrameSettings
+from ..ecse.scores import ScoreSettings
 from ..graph import Graph, random_rotations
 from ..outputs import RANKS, Outputs, along
 from ..pet import PET, PETConfig
@@ -200,7 +200,7 @@ def _targets(potential: Potential, clusters: list[Atoms], generator: torch.Gener
     graph = Graph.from_atoms(clusters, averaged.cutoff, inputs=averaged.inputs)
     vectors = graph.edge_vectors().requires_grad_()
     frames = make_frames(
-        vectors.detach(), graph.centers, graph.num_atoms, averaged.cutoff, FrameSettings()
+        vectors.detach(), graph.centers, graph.num_atoms, averaged.cutoff, ScoreSettings()
     )
     values = averaged(graph, vectors)
     return Targets(

@@ -10,18 +10,11 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from ..outputs import ERRORS
 from ..potential import Potential
 from .config import TrainingConfig
 from .data import Batch
 from .loss import SlidingLoss, residuals
-
-UNITS = {
-    "energy": "meV/atom",
-    "forces": "meV/Å",
-    "stress": "meV/Å³",
-    "dipole": "me·Å",
-    "polarizability": "label unit/1000",
-}
 
 
 class TrainingModule(lightning.LightningModule):
@@ -60,7 +53,7 @@ class TrainingModule(lightning.LightningModule):
             self._squares.setdefault(name, []).append(error.detach().square())
 
     def validation_errors(self) -> dict[str, float]:
-        """Root mean squared errors since the last call, in UNITS."""
+        """Root mean squared errors since the last call, in units of ERRORS."""
         squares = {name: torch.cat(parts) for name, parts in self._squares.items()}
         self._squares = {}
         return {n: 1000 * s.mean().sqrt().item() for n, s in squares.items() if s.numel()}
@@ -135,4 +128,4 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
 
 def in_words(errors: dict[str, float]) -> str:
     """Validation errors with their units, for a line of a report."""
-    return ", ".join(f"{n} {errors[n]:.3g} {UNITS[n]}" for n in UNITS if n in errors)
+    return ", ".join(f"{n} {errors[n]:.3g} {ERRORS[n]}" for n in ERRORS if n in errors)

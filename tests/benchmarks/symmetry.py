@@ -28,22 +28,16 @@ from pointedge.calculators.cli.runs import read_structure
 from pointedge.calculators.comparison import Frame, rotational_variances
 from pointedge.calculators.models import find_model
 from pointedge.potentials import checkpoint
-from pointedge.potentials.ecse.frames import make_frames
-from pointedge.potentials.ecse.weights import FrameSettings
+from pointedge.potentials.ecse.frames import FrameSettings, make_frames
+from pointedge.potentials.ecse.scores import ScoreSettings
+from pointedge.potentials.ecse.weights import RadiusSettings
 from pointedge.potentials.graph import Graph, random_rotations
 
 from ..potentials.ecse import twin
 from .steps import md_step, median_ms
 
 KINDS = ("octahedral", "lebedev:3", "lebedev:5", "lebedev:7", "ecse", "ecse-structure")
-FEW = {
-    "reach": 3.0,
-    "beta": 10.0,
-    "preference": 4.0,
-    "pruning_rounds": 1,
-    "pruning": 0.4,
-    "pruning_width": 0.6,
-}
+FEW = {"reach": 3.0, "preference": 6.0}
 
 
 def frames_ms(box: Atoms, cutoff: float, settings: FrameSettings, repeats: int) -> float:
@@ -66,14 +60,11 @@ def loops_ms(box: Atoms, cutoff: float, settings: FrameSettings, atoms: int) -> 
     """Time that loops in Python would take for all atoms, from that for a few."""
     graph = Graph.from_atoms(box, cutoff)
     vectors = graph.edge_vectors().numpy()
+    loops = twin.by_scores if settings.method == "scores" else twin.by_radius
     start = time.perf_counter()
     for i in range(atoms):
-        own = vectors[graph.centers.numpy() == i]
-        radius = twin.inner_radius(own, settings.outer_radius(cutoff), settings)
-        weights, matrices = twin.frames_of(own, radius, settings)
-        twin.prune(
-            twin.softmax(weights, weights, settings.beta_weights), weights, matrices, settings
-        )
+        mine = graph.centers.numpy() == i
+        loops(vectors[mine], np.zeros(mine.sum()), cutoff, settings)
     return 1000 * (time.perf_counter() - start) * len(box) / atoms
 
 
@@ -96,8 +87,8 @@ def main() -> None:
     box = read_structure(None)
     results: list[dict[str, object]] = []
     for name, settings in {
-        "research": FrameSettings(parity="SO3"),
-        "few": FrameSettings(**FEW),
+        "research": RadiusSettings(parity="SO3"),
+        "few": ScoreSettings(**FEW),
     }.items():
         ours = frames_ms(box, 4.0, settings, arguments.repeats)
         loops = loops_ms(box, 4.0, settings, atoms=4)

@@ -11,9 +11,10 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from pointedge.potentials.ecse.frames import Frames, make_frames
+from pointedge.potentials.ecse.environments import Frames
+from pointedge.potentials.ecse.frames import FrameSettings, make_frames
 from pointedge.potentials.ecse.model import ECSE
-from pointedge.potentials.ecse.weights import FrameSettings
+from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
@@ -23,10 +24,10 @@ from .common import lively
 from .test_ecse import symmetrized
 from .test_pet import PRODUCTION, variant
 
-# One frame of few is preferred, and frames form early (beta) and near the atom (reach) only.
-PREFERRED = FrameSettings(
-    preference=4.0, beta=10.0, reach=3.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6
-)
+# One frame of few is preferred, as in the packaged model.
+PREFERRED = ScoreSettings(preference=6.0, reach=3.0)
+# Both methods average a network and layers: "ecse-toy" and "layers" within an inner radius, the
+# others by scores.
 KINDS = ("ecse-toy", "ecse-pet", "layers", "preferred")
 
 

@@ -14,6 +14,9 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor
 
+from pointedge.potentials.ecse.environments import Environments
+from pointedge.potentials.ecse.radius import inner_radii
+from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.potential import Potential
 
 from . import exact
@@ -53,11 +56,15 @@ class Path:
 
 
 def beyond_inner_radius(potential: Potential, atoms: list[Atoms]) -> Tensor:
-    """Whether the last atom is outside the inner radius of the first, (B,)."""
+    """Whether the last atom is outside the inner radius of the first, or in none of its frames."""
     graph, frames = frames_of(potential, atoms)
+    cutoff, settings = frame_settings(potential)
     n = len(atoms[0])
-    edge = (graph.centers % n == 0) & (graph.neighbors % n == n - 1)
-    return graph.edge_vectors()[edge].norm(dim=-1) > frames.radii[::n]
+    (edges,) = torch.nonzero((graph.centers % n == 0) & (graph.neighbors % n == n - 1)).T
+    if isinstance(settings, ScoreSettings):
+        return ~torch.isin(edges, torch.cat([frames.first, frames.second]))
+    environments = Environments.of(graph.edge_vectors(), graph.centers, graph.num_atoms, cutoff)
+    return environments.lengths[edges] > inner_radii(environments, settings)[::n]
 
 
 def number_of_frames(potential: Potential, atoms: list[Atoms], **changes) -> Tensor:
@@ -91,7 +98,8 @@ def through(near: Atoms, point: np.ndarray, direction: np.ndarray, reach: tuple)
 def leaving(potential: Potential, near: Atoms) -> Path:
     """An atom leaves through the outer radius and the cutoff; at offset 0 it is at the cutoff."""
     cutoff, settings = frame_settings(potential)
-    before = cutoff - settings.outer_radius(cutoff) + 0.35
+    width = 1.3 if isinstance(settings, ScoreSettings) else 0.35  # of the tapers
+    before = cutoff - settings.outer_radius(cutoff) + width
     return through(near, cutoff * OBLIQUE, OBLIQUE, (before, 0.1))
 
 
@@ -133,7 +141,7 @@ def swap(potential: Potential) -> Path:
     near = water() + Atoms("Si", positions=[(1.3, 0.3, -1.3)])
     start = through(near, np.array([-0.5, 0, -1.1]), Y, (0.6, 0.6))
     states = handedness(potential, start.at(start.grid(SCAN)))
-    return start.centred(states > 0, (0.3, 0.3))
+    return start.centred(states > 0, (0.8, 0.8))
 
 
 def dimer(potential: Potential) -> Path:

@@ -10,7 +10,7 @@ from ase.build import molecule
 
 from pointedge.potentials.ecse.averages import RotationAverage, octahedral_group
 from pointedge.potentials.ecse.model import ECSE
-from pointedge.potentials.ecse.weights import FrameSettings
+from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
@@ -40,7 +40,7 @@ def pet(**changes) -> PET:
 
 
 def potentials():
-    frames = FrameSettings(preference=4.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6)
+    frames = ScoreSettings(preference=6.0)
     auxiliary = pet(edge_input="length", num_gnn_layers=1)
     return {
         "length-only": pet(edge_input="length"),

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pointedge.potentials.ecse.model import ECSE
-from pointedge.potentials.ecse.weights import FrameSettings
+from pointedge.potentials.ecse.scores import ScoreSettings
+from pointedge.potentials.ecse.weights import RadiusSettings
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
@@ -21,7 +22,7 @@ CUTOFF = 2.8  # Å; every frame of every atom costs its receptive field, some 75
 
 # The research code's pruning takes effect within some thousandths of an Å, finer than the grids of
 # the battery.
-GENTLE = FrameSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6)
+GENTLE = RadiusSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6)
 
 
 def pet(**changes) -> PET:
@@ -38,7 +39,8 @@ def symmetrized(name: str) -> Potential:
             "toy": lambda: TiltedGas(structures.SPECIES, cutoff=CUTOFF),
         }[name]()
         auxiliary = pet(edge_input="length", num_gnn_layers=1)
-        network = ECSE(backbone, frames=GENTLE, auxiliary=auxiliary)
+        frames = GENTLE if name == "toy" else ScoreSettings()
+        network = ECSE(backbone, frames=frames, auxiliary=auxiliary)
     return lively(network, seed=23)
 
 

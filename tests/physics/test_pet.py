@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pointedge.potentials.cutoff import curvature_jump
-from pointedge.potentials.ecse.weights import FrameSettings
+from pointedge.potentials.ecse.scores import ScoreSettings
+from pointedge.potentials.ecse.weights import RadiusSettings
 from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
@@ -59,21 +60,19 @@ VARIANTS = {
     "symmetric-layers": {
         **PRODUCTION,
         "symmetry": "layers",
-        "frames": FrameSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6),
+        "frames": RadiusSettings(pruning_rounds=1, pruning=0.4, pruning_width=0.6),
     },
     "preferred-frame": {
         **PRODUCTION,
         "symmetry": "layers",
-        "frames": FrameSettings(
-            preference=2.0, reach=3.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6
-        ),
+        "frames": ScoreSettings(preference=6.0, reach=3.0),
     },
-    "one-frame": {
+    "no-preference": {
         **PAPER,
         "cutoff_function": "tanh",
         "cutoff_width": 1.0,
         "symmetry": "layers",
-        "frames": FrameSettings(tie_break=0.1, pruning_rounds=0),
+        "frames": ScoreSettings(),
     },
 }
 
@@ -181,10 +180,10 @@ class TestPreferredFrame(PETBattery):
     invariant = True
 
 
-class TestOneFrame(PETBattery):
-    """One frame for most atoms, none pruned, and the paper's featuriser."""
+class TestUnpreferredFrames(PETBattery):
+    """Frames by scores, none preferred, and the paper's featuriser."""
 
-    name = "one-frame"
+    name = "no-preference"
     invariant = True
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from pointedge.potentials.ecse import frames as frames_module
+from pointedge.potentials.ecse import radius, scores
+from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.potential import Potential
 
 from .. import structures
 from . import numerics, paths
-from .exact import KINDS, exact, frames_of, periodic, with_settings
+from .exact import KINDS, exact, frame_settings, frames_of, periodic, with_settings
 from .numerics import DERIVATIVE, STEPS, five_point, predict, report
 
 # Å, steps of a path at first, and at the finest: a frame of many may be pruned within 1e-3 Å, and
@@ -134,7 +135,8 @@ def samples(path: paths.Path, count: int = 12) -> list[Atoms]:
 def test_the_events_of_the_paths_happen(kind):
     """Frames vanish beyond the outer radius, on a line and by pruning alone."""
     potential, ends = exact(kind), np.array([-0.01, 0.01])
-    inside, outside = paths.leaving_a_line(potential).at(np.array([-0.7, 0.0]))
+    path = paths.leaving_a_line(potential)
+    inside, outside = path.at(np.array([-path.reach[0], 0.0]))
     auxiliary = frames_of(potential, [inside, outside])[1].auxiliary
     assert (auxiliary[0], auxiliary[4]) == (0, 1)
     straight, bent = paths.linear_molecule(potential).at(np.array([0.0, 0.9]))
@@ -143,7 +145,8 @@ def test_the_events_of_the_paths_happen(kind):
     assert paths.beyond_inner_radius(potential, crossing).tolist() == [False, True]
     pair = paths.pruned(potential).at(ends)
     assert paths.number_of_frames(potential, pair).diff() != 0
-    assert paths.number_of_frames(potential, pair, pruning_rounds=0).diff() == 0
+    if not isinstance(frame_settings(potential)[1], ScoreSettings):  # which always prune
+        assert paths.number_of_frames(potential, pair, pruning_rounds=0).diff() == 0
 
 
 @SOME_SLOW
@@ -158,7 +161,7 @@ def test_path(kind, name):
 def test_swap_of_the_preferred_frame():
     potential = exact("preferred")
     path = paths.swap(potential)
-    before, after = paths.handedness(potential, path.at(np.array([-0.3, 0.3]))).tolist()
+    before, after = paths.handedness(potential, path.at(np.array([-0.8, 0.8]))).tolist()
     assert before * after < -0.9
     walk("swap", potential, path)
     check_forces("forces along the swap", potential, samples(path))
@@ -214,7 +217,6 @@ def test_a_thousand_random_clusters(kind):
         ("ecse-toy", paths.leaving_a_line, {"outer": "research"}, (0.03, 0.03)),
         ("ecse-toy", paths.linear_molecule, {"auxiliary_threshold": 1e-9}, (0, 0.35)),
         ("ecse-toy", paths.pruned, {"negligible": 0.03}, (0, 0.2)),
-        ("preferred", paths.swap, {"negligible": 0.03}, (0.06, 0.06)),
     ],
 )
 def test_a_jump_is_found(kind, path, changes, reach):
@@ -225,11 +227,27 @@ def test_a_jump_is_found(kind, path, changes, reach):
         walk("control", with_settings(kind, **changes), path)
 
 
-@pytest.mark.parametrize("kind", ["ecse-toy", "layers", "preferred"])
-@pytest.mark.parametrize("forgotten", ["_matrices", "pair_weights"])
-def test_forces_that_forget_the_frames_are_found(kind, forgotten, monkeypatch):
-    original = getattr(frames_module, forgotten)
-    monkeypatch.setattr(frames_module, forgotten, lambda *a: original(*a).detach())
+def test_a_jump_of_pruned_scores_is_found(monkeypatch):
+    path = paths.swap(exact("preferred"))
+    monkeypatch.setattr(scores, "rise", lambda x, start, width: (x > start + width / 2).to(x))
+    with pytest.raises(AssertionError, match="jumps"):
+        walk("control", exact("preferred"), path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "forgotten"),
+    [
+        ("ecse-toy", radius, "axes"),
+        ("ecse-toy", radius, "pair_weights"),
+        ("layers", radius, "axes"),
+        ("layers", radius, "pair_weights"),
+        ("preferred", scores, "axes"),
+        ("preferred", scores, "_pruned"),
+    ],
+)
+def test_forces_that_forget_the_frames_are_found(kind, module, forgotten, monkeypatch):
+    original = getattr(module, forgotten)
+    monkeypatch.setattr(module, forgotten, lambda *a: original(*a).detach())
     rng = np.random.default_rng(0)
     with pytest.raises(AssertionError, match="is off by"):
         check_forces("control", exact(kind), [cluster(rng) for _ in range(20)])

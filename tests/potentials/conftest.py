@@ -8,18 +8,8 @@ from pointedge.potentials.pet import PET
 from pointedge.potentials.potential import Potential
 
 from .. import structures
+from ..networks import TINY
 from ..physics.battery import lively
-
-TINY = {
-    "species": structures.SPECIES,
-    "cutoff": 3.5,
-    "d_pet": 8,
-    "d_node": 12,
-    "d_head": 8,
-    "d_feedforward": 8,
-    "num_heads": 2,
-    "num_attention_layers": 1,
-}
 
 
 @pytest.fixture(params=["production", "residual", "adaptive"])
@@ -30,4 +20,5 @@ def tiny(request) -> Potential:
         "residual": {"featurizer": "residual", "transformer_type": "postln", "d_node": None},
         "adaptive": {"num_neighbors_adaptive": 6.0},
     }[request.param]
-    return lively(PET.from_config({**TINY, **settings}), seed=23)
+    network = PET.from_config({"species": structures.SPECIES, "cutoff": 3.5, **TINY, **settings})
+    return lively(network, seed=23)

@@ -14,9 +14,11 @@ from ase.io import read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointedge.potentials.ecse import frames as frames_module
-from pointedge.potentials.ecse.frames import make_frames
-from pointedge.potentials.ecse.weights import FrameSettings, smooth_maximum
+from pointedge.potentials.ecse import radius, scores
+from pointedge.potentials.ecse.environments import Environments
+from pointedge.potentials.ecse.frames import frame_settings, make_frames
+from pointedge.potentials.ecse.scores import ScoreSettings
+from pointedge.potentials.ecse.weights import RadiusSettings, smooth_maximum
 from pointedge.potentials.graph import Graph, random_rotations
 
 from ... import structures
@@ -24,10 +26,19 @@ from ..published import CASES
 from . import twin
 
 CUTOFF = 3.5
-RESEARCH = FrameSettings(parity="SO3", outer="research", negligible=1e-10, pruning_rounds=4)
-PRUNED = FrameSettings(pruning_rounds=4)
+RESEARCH = RadiusSettings(parity="SO3", outer="research", negligible=1e-10, pruning_rounds=4)
+PRUNED = RadiusSettings(pruning_rounds=4)
 SMOOTH = replace(PRUNED, parity="SO3")
-FEW = FrameSettings(preference=4.0, reach=3.0, pruning_rounds=1, pruning=0.4, pruning_width=0.6)
+FEW = ScoreSettings(preference=6.0, reach=3.0)
+SETTINGS = {
+    "research": RESEARCH,
+    "smooth": SMOOTH,
+    "unpruned": RadiusSettings(),
+    "scores": ScoreSettings(parity="SO3"),
+    "few": FEW,
+    "species": replace(FEW, preference_species=2.0),
+}
+EVERY_METHOD = pytest.mark.parametrize("s", SETTINGS.values(), ids=SETTINGS)
 FRAMES = {**structures.patterns(), **structures.awkward(), "atom": structures.isolated_atom()}
 ROUNDING = 1e-12  # of sums of some hundred terms of order 1, and exponents of order 10
 with np.load(CASES / "ecse_reference.npz") as archive:
@@ -35,11 +46,11 @@ with np.load(CASES / "ecse_reference.npz") as archive:
 NAMES = sorted({key.split("/")[0] for key in REFERENCE})
 
 
-def made(atoms, frame_settings=None, cutoff=CUTOFF, **options):
+def made(atoms, s=PRUNED, cutoff=CUTOFF, **options):
     graph = Graph.from_atoms(atoms, cutoff)
-    chosen = frame_settings or PRUNED
+    species = graph.species[graph.neighbors].to(torch.float64) / 10
     found = make_frames(
-        graph.edge_vectors(), graph.centers, graph.num_atoms, cutoff, chosen, **options
+        graph.edge_vectors(), graph.centers, len(atoms), cutoff, s, species=species, **options
     )
     return SimpleNamespace(**{key: value.numpy() for key, value in vars(found).items()})
 
@@ -58,7 +69,10 @@ def test_reference_of_the_research_code(name):
     group = {"group": torch.zeros(len(atoms), dtype=torch.int64), "num_groups": 1}
     before = made(atoms, replace(RESEARCH, pruning_rounds=0), 4.5, **group)
     after = made(atoms, RESEARCH, 4.5, **group)
-    np.testing.assert_allclose(after.radii, case["r_in"], rtol=1e-12)
+    graph = Graph.from_atoms(atoms, 4.5)
+    environments = Environments.of(graph.edge_vectors(), graph.centers, len(atoms), 4.5)
+    radii = radius.inner_radii(environments, RESEARCH)
+    np.testing.assert_allclose(radii.numpy(), case["r_in"], rtol=1e-12)
     np.testing.assert_allclose(
         np.sort(before.weights), np.sort(case["weights_before_pruning_sorted"]), rtol=1e-12
     )
@@ -73,26 +87,18 @@ def test_reference_of_the_research_code(name):
         )
 
 
-@pytest.mark.parametrize("s", [RESEARCH, SMOOTH, FEW], ids=["research", "smooth", "few"])
+@EVERY_METHOD
 @pytest.mark.parametrize("name", FRAMES)
 def test_slow_twin(name, s):
     atoms = FRAMES[name]
     graph = Graph.from_atoms(atoms, CUTOFF)
     found = made(atoms, s)
+    slow = twin.by_scores if s.method == "scores" else twin.by_radius
     for i in range(len(atoms)):
-        vectors = graph.edge_vectors()[graph.centers == i].numpy()
-        radius = twin.inner_radius(vectors, s.outer_radius(CUTOFF), s)
-        np.testing.assert_allclose(found.radii[i], radius, rtol=ROUNDING)
-        weights, matrices = twin.frames_of(vectors, radius, s)
-        largest = twin.softmax(weights, weights, s.beta_weights) if weights else 0.0
-        if s.parity == "O3":
-            matrices = [m * signs for m in matrices for signs in ([1, 1, 1], [1, -1, 1])]
-            weights = [w for w in weights for _ in range(2)]
-        if s.preference and weights:
-            weights = twin.prefer(vectors, weights, matrices, CUTOFF, s)
-        auxiliary, weights, matrices = twin.prune(largest, weights, matrices, s)
-        if s.parity == "O3":
-            weights = [0.5 * w for w in weights]
+        mine = graph.centers == i
+        vectors = graph.edge_vectors()[mine].numpy()
+        species = graph.species[graph.neighbors[mine]].numpy() / 10
+        auxiliary, weights, matrices = slow(vectors, species, CUTOFF, s)
         np.testing.assert_allclose(found.auxiliary[i], auxiliary, atol=ROUNDING)
         mine = found.atoms == i
         np.testing.assert_allclose(
@@ -102,21 +108,21 @@ def test_slow_twin(name, s):
         )
 
 
+@pytest.mark.parametrize("s", [PRUNED, ScoreSettings(), FEW], ids=["radius", "scores", "few"])
 @pytest.mark.parametrize("name", FRAMES)
-def test_frames_turn_with_the_atoms(name):
+def test_frames_turn_with_the_atoms(name, s):
+    """Each turned frame is one of the turned environment, of the same weight."""
     graph = Graph.from_atoms(FRAMES[name], CUTOFF)
-    generator = torch.Generator().manual_seed(1)
-    before = make_frames(graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, PRUNED)
-    for rotation in random_rotations(8, generator=generator):
-        turned = make_frames(
-            graph.edge_vectors() @ rotation, graph.centers, graph.num_atoms, CUTOFF, PRUNED
+    vectors, centers, n = graph.edge_vectors(), graph.centers, graph.num_atoms
+    before = make_frames(vectors, centers, n, CUTOFF, s)
+    for rotation in random_rotations(8, generator=torch.Generator().manual_seed(1)):
+        turned = make_frames(vectors @ rotation, centers, n, CUTOFF, s)
+        np.testing.assert_allclose(
+            sorted_frames(turned.weights.numpy(), (rotation @ turned.matrices).numpy()),
+            sorted_frames(before.weights.numpy(), before.matrices.numpy()),
+            atol=1e-11,
         )
-        # A frame turns into one of the two of its pair: into the mirrored one if R is improper.
-        matrices = rotation.T @ before.matrices
-        if torch.linalg.det(rotation) < 0:
-            matrices = matrices.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
-        torch.testing.assert_close(turned.weights, before.weights, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(turned.matrices, matrices, rtol=0, atol=1e-11)
+        torch.testing.assert_close(turned.auxiliary, before.auxiliary, rtol=0, atol=1e-11)
 
 
 def test_mirror_images_are_improper():
@@ -133,58 +139,44 @@ def test_mirror_images_are_improper():
 def test_inner_radius_stays_within_the_cutoff(seed, neighbors, where, linear):
     """Random crowded shells about the outer radius, the worst case, nearly collinear ones too."""
     rng = np.random.default_rng(seed)
-    s = FrameSettings()
+    s = RadiusSettings()
     directions = rng.normal(size=(neighbors, 3)) * ([1, 0.3, 0.3] if linear else 1)
     lengths = s.outer_radius(CUTOFF) + where + rng.normal(scale=0.02, size=neighbors)
     vectors = lengths[:, None] * directions / np.linalg.norm(directions, axis=1)[:, None]
-    found = make_frames(
-        torch.from_numpy(vectors), torch.zeros(neighbors, dtype=torch.int64), 1, CUTOFF, s
-    )
+    edges = torch.from_numpy(vectors), torch.zeros(neighbors, dtype=torch.int64)
+    found = make_frames(*edges, 1, CUTOFF, s)
     # Without any frame the auxiliary model takes over, and how far the radius reaches is moot.
     reach = CUTOFF if len(found.weights) else s.outer_radius(CUTOFF) + s.radius_width
-    assert found.radii.item() <= reach + 1e-12
+    assert radius.inner_radii(Environments.of(*edges, 1, CUTOFF), s).item() <= reach + 1e-12
 
 
-@pytest.mark.parametrize("name", FRAMES)
-def test_preferred_frames_turn_with_the_atoms(name):
-    """Each turned frame is one of the turned environment, of the same weight."""
-    graph = Graph.from_atoms(FRAMES[name], CUTOFF)
-    vectors, centers, n = graph.edge_vectors(), graph.centers, graph.num_atoms
-    before = make_frames(vectors, centers, n, CUTOFF, FEW)
-    for rotation in random_rotations(8, generator=torch.Generator().manual_seed(1)):
-        turned = make_frames(vectors @ rotation, centers, n, CUTOFF, FEW)
-        np.testing.assert_allclose(
-            sorted_frames(turned.weights.numpy(), (rotation @ turned.matrices).numpy()),
-            sorted_frames(before.weights.numpy(), before.matrices.numpy()),
-            atol=1e-11,
-        )
-
-
-def test_preference_leaves_few_frames():
-    """In a box of water one frame in most environments, where each pair used to have four."""
+def test_frames_of_liquid_water():
+    """Scores need fewer than the inner radius; with preference two per environment are left."""
     water = read(files("pointedge.data") / "structures" / "water-64.xyz")
-    few, all_of_them = (
-        len(made(water, s, 4.0).weights) / len(water) for s in (FEW, FrameSettings())
+    few, scores, unpruned = (
+        len(made(water, s, 4.0).weights) / len(water)
+        for s in (FEW, ScoreSettings(), RadiusSettings())
     )
-    assert few < 2
-    assert all_of_them > 4
+    assert few < 2.2
+    assert scores < 0.6 * unpruned
 
 
 @pytest.mark.parametrize(
-    ("name", "s"), [("TTT", SMOOTH), ("small-cell", SMOOTH), ("FFF", SMOOTH), ("TTT", FEW)]
+    ("name", "s"),
+    [("TTT", SMOOTH), ("small-cell", SMOOTH), ("FFF", SMOOTH), ("TTT", FEW), ("FFF", FEW)],
 )
 def test_derivatives(name, s):
-    """First and second derivatives of radii, weights, frames and auxiliary weights."""
+    """First and second derivatives of weights, frames and auxiliary weights."""
     graph = Graph.from_atoms(FRAMES[name], 2.3)
     mix = torch.Generator().manual_seed(0)
 
     def function(vectors):
         f = make_frames(vectors, graph.centers, graph.num_atoms, 2.3, s)
         coordinates = torch.einsum("fx,fxy->fy", vectors[f.second], f.matrices)
-        return f.radii, f.auxiliary, f.weights, coordinates.sin()
+        return f.auxiliary, f.weights, coordinates.sin()
 
     vectors = graph.edge_vectors().requires_grad_()
-    assert len(function(vectors)[2]) > 0
+    assert len(function(vectors)[1]) > 0
     directions = torch.randn(vectors.shape, dtype=torch.float64, generator=mix)
 
     def along(x):
@@ -195,26 +187,28 @@ def test_derivatives(name, s):
     assert torch.autograd.gradgradcheck(along, x, eps=1e-6, atol=1e-5)
 
 
-def test_chunks_change_nothing(monkeypatch):
+@pytest.mark.parametrize(("module", "s"), [(radius, PRUNED), (scores, FEW)])
+def test_chunks_change_nothing(module, s, monkeypatch):
     graph = Graph.from_atoms(FRAMES["TTT"], CUTOFF)
     results = []
     for pairs in (1, 500, 2**20):
-        monkeypatch.setattr(frames_module, "CHUNK_PAIRS", pairs)
+        monkeypatch.setattr(module, "CHUNK_PAIRS", pairs)
         vectors = graph.edge_vectors().requires_grad_()
-        f = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, PRUNED)
+        f = make_frames(vectors, graph.centers, graph.num_atoms, CUTOFF, s)
         (gradient,) = torch.autograd.grad((f.weights * f.matrices[:, 0, 1]).sum(), vectors)
-        results.append((f.radii, f.weights, f.matrices, gradient))
+        results.append((f.auxiliary, f.weights, f.matrices, gradient))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-def test_every_atom_for_itself_is_extensive():
+@EVERY_METHOD
+def test_every_atom_for_itself_is_extensive(s):
     """Far copies have the same frames; pruning of one atom knows nothing of the others."""
     molecule, other = FRAMES["FFF"], FRAMES["FTF"].copy()
     other.pbc = False
     other.positions += 100
-    alone, both = made(molecule), made(molecule + other)
+    alone, both = made(molecule, s), made(molecule + other, s)
     mine = both.atoms < len(molecule)
     np.testing.assert_allclose(
         sorted_frames(both.weights[mine], both.matrices[mine]),
@@ -232,7 +226,7 @@ def test_a_neighbour_crosses_the_cutoff(outer):
     vectors[:, 0, 0], vectors[:, 1, 1] = 1.0, lengths
     centers = torch.arange(len(lengths))[:, None].expand(-1, 2)
     within = vectors.square().sum(-1) < CUTOFF**2
-    s = FrameSettings(parity="SO3", outer=outer)
+    s = RadiusSettings(parity="SO3", outer=outer)
     found = make_frames(vectors[within], centers[within], len(lengths), CUTOFF, s)
     weights = torch.zeros(len(lengths), dtype=torch.float64)
     path = torch.stack([weights.index_add(0, found.atoms, found.weights), found.auxiliary], 1)
@@ -247,18 +241,19 @@ def test_a_neighbour_crosses_the_cutoff(outer):
     np.testing.assert_array_equal(path[-1], [0, 1])
 
 
-def test_collinear_and_empty_environments_have_no_frames():
+@EVERY_METHOD
+def test_collinear_and_empty_environments_have_no_frames(s):
     for positions in (
         [[0, 0, 0]],
         [[0, 0, 0], [1.1, 0, 0]],
         [[-1.1, 0, 0], [0, 0, 0], [1.1, 0, 0]],
     ):
-        found = made(Atoms(f"O{len(positions)}", positions))
+        found = made(Atoms(f"O{len(positions)}", positions), s)
         assert len(found.weights) == 0
         assert found.auxiliary.tolist() == [1.0] * len(positions)
     none = torch.zeros(0, dtype=torch.int64)
-    found = make_frames(torch.zeros(0, 3), none, 0, CUTOFF, FrameSettings())
-    assert len(found.weights) == len(found.radii) == 0
+    found = make_frames(torch.zeros(0, 3), none, 0, CUTOFF, s)
+    assert len(found.weights) == len(found.auxiliary) == 0
 
 
 def test_tiny_weights_have_finite_derivatives():
@@ -272,8 +267,15 @@ def test_tiny_weights_have_finite_derivatives():
     assert torch.isfinite(second).all()
 
 
-def test_misspelt_settings_are_refused():
+def test_settings_that_are_none_are_refused():
     with pytest.raises(ValueError, match="unknown parity 'SO2'; did you mean 'SO3'"):
-        FrameSettings(parity="SO2")
+        RadiusSettings(parity="SO2")
     with pytest.raises(ValueError, match="unknown outer 'smoth'; did you mean 'smooth'"):
-        FrameSettings(outer="smoth")
+        RadiusSettings(outer="smoth")
+    with pytest.raises(ValueError, match=r"pruning = 1\.5 must lie between 0 and 1"):
+        ScoreSettings(pruning=1.5)
+    with pytest.raises(ValueError, match="unknown method of frames 'score'; did you mean 'scores'"):
+        frame_settings({"method": "score"})
+    with pytest.raises(ValueError, match="unknown frame setting 'beta'"):
+        frame_settings({"beta": 5.0})
+    assert frame_settings({"method": "radius", "beta": 4.0}) == RadiusSettings(beta=4.0)

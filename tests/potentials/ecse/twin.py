@@ -32,6 +32,16 @@ def sine_squared(u, v):
     return (np.cross(u / np.linalg.norm(u), v / np.linalg.norm(v)) ** 2).sum()
 
 
+def frame(first, second):
+    a = first / np.linalg.norm(first)
+    b = np.cross(first, second)
+    b /= np.linalg.norm(b)
+    return np.stack([a, b, np.cross(a, b)], axis=1)
+
+
+# --- within an inner radius, as in the research code ----------------------------------------------
+
+
 def inner_radius(vectors, outer, s):
     """Inner radius of one environment (M, 3)."""
     values, weights = [outer], [1.0]
@@ -50,7 +60,7 @@ def inner_radius(vectors, outer, s):
     return softmax(values, weights, -s.beta) + s.radius_width
 
 
-def frames_of(vectors, radius, s):
+def pairs_within(vectors, radius, s):
     """Weights and frames of one environment, before pruning; proper ones only."""
     lengths = np.linalg.norm(vectors, axis=1)
     start = s.sine - s.sine_width
@@ -69,23 +79,9 @@ def frames_of(vectors, radius, s):
             )
             if weight <= s.negligible:
                 continue
-            a = vectors[j] / lengths[j]
-            b = np.cross(vectors[j], vectors[k])
-            b /= np.linalg.norm(b)
             weights.append(weight)
-            frames.append(np.stack([a, b, np.cross(a, b)], axis=1))
+            frames.append(frame(vectors[j], vectors[k]))
     return weights, frames
-
-
-def prefer(vectors, weights, frames, cutoff, s):
-    """Weights of one environment shared out anew by the direction of its mean vector."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    mean = sum(taper(r, cutoff, cutoff) * v for r, v in zip(lengths, vectors, strict=True))
-    mean = mean / math.sqrt(mean @ mean + s.preference_length**2)
-    diagonal = np.ones(3) / math.sqrt(3)
-    factors = [math.exp(s.preference * (mean @ frame) @ diagonal) for frame in frames]
-    preferred = [w * f for w, f in zip(weights, factors, strict=True)]
-    return [p * sum(weights) / sum(preferred) for p in preferred]
 
 
 def prune(largest, weights, frames, s):
@@ -101,3 +97,49 @@ def prune(largest, weights, frames, s):
         kept = [k for k, w in enumerate(weights) if w > s.negligible]
         weights, frames = [weights[k] for k in kept], [frames[k] for k in kept]
     return auxiliary, weights, frames
+
+
+def by_radius(vectors, _species, cutoff, s):
+    """Auxiliary weight, weights and frames of one environment (M, 3)."""
+    weights, frames = pairs_within(vectors, inner_radius(vectors, s.outer_radius(cutoff), s), s)
+    largest = softmax(weights, weights, s.beta_weights) if weights else 0.0
+    auxiliary, weights, frames = prune(largest, weights, frames, s)
+    if s.parity == "O3":
+        frames = [f * signs for f in frames for signs in ([1, 1, 1], [1, -1, 1])]
+        weights = [0.5 * w for w in weights for _ in range(2)]
+    return auxiliary, weights, frames
+
+
+# --- by scores ------------------------------------------------------------------------------------
+
+
+def by_scores(vectors, species, cutoff, s):
+    """Auxiliary weight, weights and frames of one environment (M, 3)."""
+    outer = s.outer_radius(cutoff)
+    lengths = np.linalg.norm(vectors, axis=1)
+    mean = np.zeros(3)
+    for r, v, t in zip(lengths, vectors, species, strict=True):
+        mean += (1 + s.preference_species * t) * taper(r, cutoff, cutoff) * v
+    mean = mean / math.sqrt(mean @ mean + s.preference_length**2)
+    near = vectors[lengths < outer]
+    goodness = [
+        taper(r, outer, min(s.taper, outer)) * math.exp(s.decay * (outer - r))
+        for r in lengths[lengths < outer]
+    ]
+    products = [g * h for j, g in enumerate(goodness) for k, h in enumerate(goodness) if j != k]
+    weights, frames = [math.exp(-s.auxiliary) * (1 + 2 * sum(goodness) + sum(products))], [None]
+    for j in range(len(near)):
+        for k in range(len(near)):
+            angle = sine_squared(near[j], near[k]) if j != k else 0.0
+            if angle == 0.0:
+                continue
+            weight = goodness[j] * goodness[k] * math.exp(-s.collinearity / angle)
+            for signs in ([1, 1, 1], [1, -1, 1])[: 2 if s.parity == "O3" else 1]:
+                axes = frame(near[j], near[k]) * signs
+                frames.append(axes)
+                weights.append(weight * math.exp(s.preference * (mean @ axes).sum() / 3**0.5))
+    top = sum(w**5 for w in weights) / sum(w**4 for w in weights)
+    share = -math.log(s.pruning)
+    weights = [w * rise(math.log(w / top), -share, share) if w else 0.0 for w in weights]
+    weights = [w / sum(weights) for w in weights]
+    return weights[0], weights[1:], frames[1:]

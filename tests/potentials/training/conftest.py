@@ -6,6 +6,8 @@ from ase.calculators.emt import EMT
 
 from pointedge.potentials.training.config import TrainingConfig
 
+from ...networks import TINY
+
 
 def labelled_molecule(rng: np.random.Generator, split: str):
     """A rattled molecule of H, C, N, O with EMT labels, turned at random."""
@@ -25,17 +27,8 @@ def config(tmp_path):
     rng = np.random.default_rng(0)
     frames = [labelled_molecule(rng, "a" if k < 24 else "b") for k in range(32)]
     ase.io.write(tmp_path / "frames.xyz", frames)
-    model = {
-        "cutoff": 3.0,
-        "d_pet": 8,
-        "d_node": 12,
-        "d_head": 8,
-        "d_feedforward": 8,
-        "num_heads": 2,
-        "num_attention_layers": 1,
-    }
     return {
-        "model": model,
+        "model": {"cutoff": 3.0, **TINY},
         "data": {
             "train": {"files": ["frames.xyz"], "where": {"split": ["a"]}},
             "validation": {"files": ["frames.xyz"], "where": {"split": ["b"]}},

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 from pointedge.calculators.cli import app
 from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.frames import make_frames
+from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.ecse.symmetrize import symmetrized
-from pointedge.potentials.ecse.weights import FrameSettings
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.outputs import RANKS
-from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.distill import distill_auxiliary, sparse_clusters
 
+from ...networks import tiny_pet
 from ...physics import numerics
 
 SPECIES, CUTOFF = (1, 8), 3.0
@@ -29,22 +29,8 @@ LONELY = {
 
 
 def plain(**changes) -> Potential:
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        network = PET(
-            PETConfig(
-                species=SPECIES,
-                cutoff=CUTOFF,
-                d_pet=8,
-                d_node=12,
-                d_head=8,
-                d_feedforward=8,
-                num_heads=2,
-                num_attention_layers=1,
-                num_gnn_layers=1,
-                **{"properties": tuple(RANKS), **changes},
-            )
-        )
+    settings = {"num_gnn_layers": 1, "properties": tuple(RANKS), **changes}
+    network = tiny_pet(4, species=SPECIES, cutoff=CUTOFF, **settings)
     return Potential(network, {1: -13.0, 8: -430.0}, scale=0.5, repulsion=True)
 
 
@@ -61,10 +47,10 @@ def distilled():
 def test_clusters_are_of_the_kind_that_is_asked_for():
     """Most atoms need the auxiliary network, in part or wholly; a few do not."""
     rng = np.random.default_rng(0)
-    clusters = list(sparse_clusters(SPECIES, CUTOFF, [molecule("H2O")], 300, rng))
+    clusters = list(sparse_clusters(SPECIES, CUTOFF, [molecule("H2O")], 600, rng))
     graph = Graph.from_atoms(clusters, CUTOFF)
     weight = make_frames(
-        graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, FrameSettings()
+        graph.edge_vectors(), graph.centers, graph.num_atoms, CUTOFF, ScoreSettings()
     ).auxiliary
     assert (weight == 1).double().mean() > 0.5
     assert ((weight > 0) & (weight < 1)).sum() > 10
@@ -135,7 +121,7 @@ def test_refused():
 
 def test_command(tmp_path):
     source, output = tmp_path / "plain.safetensors", tmp_path / "both.safetensors"
-    checkpoint.save(plain(), source)
+    checkpoint.save(plain().to(torch.float32), source)
     command = ["distill-auxiliary", str(source), "--steps", "2", "--clusters", "20"]
     done = CliRunner().invoke(app, [*command, "--output", str(output)])
     assert done.exit_code == 0, done.output

@@ -6,7 +6,6 @@ import pytest
 import torch
 from ase import Atoms
 
-from pointedge.potentials import checkpoint
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.config import Data, Frames, Loss, TrainingConfig
 from pointedge.potentials.training.data import (
@@ -19,6 +18,8 @@ from pointedge.potentials.training.data import (
 )
 from pointedge.potentials.training.loss import SlidingLoss, residuals
 from pointedge.potentials.training.module import learning_rate
+
+from ...networks import tiny_pet
 
 DATA = Data(train=Frames(files=["a"]), validation=Frames(files=["b"]))
 
@@ -88,7 +89,7 @@ def test_missing_labels_are_masked():
     bare = water()
     del bare.info["REF_energy"], bare.arrays["REF_forces"]
     batch = Batch.join([labelled(a, DATA, 3.0, ()) for a in (water(), bare)])
-    potential = small_potential()
+    potential = Potential(tiny_pet(0, species=(1, 8), cutoff=3.0))
     errors = residuals(potential(batch.graph, virial=True), batch)
     assert {k: v.numel() for k, v in errors.items()} == {"energy": 1, "forces": 9, "stress": 0}
 
@@ -153,27 +154,10 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert all(np.diff(rates[10:]) < 0)
 
 
-def small_potential() -> Potential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = checkpoint.architecture("pet").from_config(
-            {
-                "species": [1, 8],
-                "cutoff": 3.0,
-                "d_pet": 8,
-                "d_node": 12,
-                "d_head": 8,
-                "d_feedforward": 8,
-                "num_heads": 2,
-            }
-        )
-    return Potential(network.double())
-
-
 @pytest.mark.parametrize("label", ["forces", "stress"])
 def test_weight_gradients_of_derivative_losses_by_finite_differences(label):
     """Second derivatives: the gradient in the weights of a loss on forces or stress."""
-    potential = small_potential()
+    potential = Potential(tiny_pet(0, species=(1, 8), cutoff=3.0))
     batch = labelled(water(REF_stress=np.eye(3)), DATA, 3.0, ())
 
     def loss():
