@@ -17,7 +17,10 @@ from .suggestions import did_you_mean
 
 FORMAT_VERSION = 1
 # Architecture name -> module (relative to this package) and class. Adding one costs a line here.
-ARCHITECTURES = {"pet": (".pet", "PET")}
+ARCHITECTURES = {
+    "pet": (".pet", "PET"),
+    "convolution": (".equivariant.convolution", "EquivariantConvolution"),
+}
 METADATA_KEY = "pointedge"
 REQUIRED = ("architecture", "config", "repulsion", "information")  # what load() reads
 
@@ -105,7 +108,7 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
         raise CheckpointError(f"{path}: {error}") from None
     with _open(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    _check(path, potential.state_dict(), tensors)
+    _check(path, potential.state_dict(keep_vars=True), tensors)
     dtypes = {t.dtype for k, t in tensors.items() if k.startswith("network.")}
     potential.to(next((d for d in dtypes if d.is_floating_point), torch.float32))
     potential.load_state_dict(tensors, strict=True)

@@ -37,9 +37,11 @@ def lively(network: torch.nn.Module, seed: int, **options) -> Potential:
         torch.manual_seed(seed)
         for module in network.modules():
             norm = "Norm" in type(module).__name__
+            # Weights of equivariant layers, which divide by the root of the fan-in when they act.
+            unit = isinstance(module, (torch.nn.ParameterDict, torch.nn.ParameterList))
             for name, parameter in module.named_parameters(recurse=False):
                 noise = torch.randn_like(parameter)
-                if isinstance(module, torch.nn.Embedding):
+                if unit or isinstance(module, torch.nn.Embedding):
                     parameter.copy_(noise)
                 elif parameter.ndim < 2:
                     parameter.copy_(0.3 * noise + (1 if norm and name == "weight" else 0))

@@ -1,0 +1,1 @@
+"""Equivariant networks, whose features turn with the atoms by irreps of O(3)."""
