@@ -60,6 +60,11 @@ class ECSE(nn.Module):
         if backbone.invariant:
             raise ValueError("the network is invariant already; use it as it is.")
         refuse_misspelt("scope", scope, get_args(Scope))
+        if isinstance(frames, ScoreSettings) and frames.preference_species > 0:
+            raise ValueError(
+                "preference_species is for symmetric layers, which know their species; an average "
+                "over frames of a whole network takes frames without it."
+            )
         self.backbone, self.auxiliary = backbone, auxiliary
         self.scope, self.frames = scope, frames or ScoreSettings()
         self.cutoff = max(backbone.cutoff, auxiliary.cutoff if auxiliary is not None else 0.0)

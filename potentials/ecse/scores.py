@@ -1,4 +1,4 @@
-r"""Frames of pairs of neighbours by graded scores: all widths are tenths of an Å, or more.
+r"""Frames of pairs of neighbours by graded scores, which change over tenths of an Å in a liquid.
 
 An ordered pair (j, j') of an atom's neighbours scores
 
@@ -18,10 +18,11 @@ needed where all pairs are nearly collinear, or where there are none:
 
 Weights are e^S, but zero below a fraction p of their smooth maximum, :math:`M = \sum w^5 /
 \sum w^4`, by a switch in ln w from ln pM to ln M. Frames then change roles over tenths of an Å,
-since the slope of S is some 10/Å wherever a weight survives. The method of the paper
-(:mod:`.radius`) has the same frames and other weights: there a frame is born within the taper of
-its inner radius, of 0.15 Å, and what is multiplied by a weight that grows by e^5 within 0.005 Å, as
-in the tail of the taper, does so suddenly.
+since the slope of S is some 10/Å between frames of near neighbours; it is steepest, some 100/Å,
+where the auxiliary network takes over (nearly collinear neighbours, the last one leaving). The
+method of the paper (:mod:`.radius`) has the same frames and other weights: there a frame is born
+within the taper of its inner radius, of 0.15 Å, and what is multiplied by a weight that grows by
+e^5 within 0.005 Å, as in the tail of the taper, does so suddenly.
 """
 
 from __future__ import annotations

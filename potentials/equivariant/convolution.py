@@ -116,10 +116,9 @@ class EquivariantConvolution(nn.Module):
         last = Irreps({irrep: hidden.get(irrep, hidden[SCALAR]) for irrep in {*final, SCALAR}})
         shapes = _reachable(start, [hidden] * (config.num_layers - 1) + [last], config.lmax)
         degrees = {
-            (irrep.l, degree, target.l)
+            (group.irrep.l, degree, target.l)
             for irreps, target_irreps in pairwise(shapes)
             for group in paths(irreps, list(target_irreps), config.lmax)
-            for irrep in [group.irrep]
             for degree, target in group.targets
         }
         self.tables = Tables(config.lmax, degrees)
@@ -180,7 +179,9 @@ class EquivariantConvolution(nn.Module):
             self.tables,
         )
         species = self.species_index[graph.species]
-        found: list[Features] = [{SCALAR: self.embedding[species][:, None, :]}]
+        # Not `embedding[species]`: the index of an unknown species, -1, would be the last one.
+        start = self.embedding.index_select(0, species)[:, None, :]
+        found: list[Features] = [{SCALAR: start}]
         for layer in self.layers:
             found.append(layer(found[-1], species, edges))
         return found

@@ -32,7 +32,7 @@ class EquivariantLinear(nn.Module):
     """Mixes the channels of every irrep; scalars may have a bias.
 
     Args:
-        irreps_in, irreps_out: an irrep that is in one of them only is dropped, or zero.
+        irreps_in, irreps_out: an irrep that is in one of them only is left out.
         bias: of the even scalars.
     """
 

@@ -13,6 +13,7 @@ from pointedge.potentials.potential import Potential
 
 from .. import structures
 from .battery import FRAMES, PotentialBattery, lively
+from .numerics import predict
 
 ROUNDING = 1e-12  # of sums of some hundred terms, relative to the layer's largest feature
 SMALL = {
@@ -59,6 +60,15 @@ class TestVectors(EquivariantBattery):
 
 class TestTensors(EquivariantBattery):
     name = "tensors"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_unknown_species_is_refused(name):
+    for atom in (0, -1):
+        atoms = FRAMES["TTF"].copy()
+        atoms.numbers[atom] = 79
+        with pytest.raises((IndexError, RuntimeError)):
+            predict(variant(name), atoms)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -179,3 +179,8 @@ def test_refused():
     # Layers that know rotations only leave the reflections to be averaged.
     chiral = pet(symmetry="layers", frames=ScoreSettings(parity="SO3"))
     assert ECSE(chiral).invariant
+
+
+def test_preference_by_species_is_for_layers():
+    with pytest.raises(ValueError, match="preference_species is for symmetric layers"):
+        symmetrized(frames=ScoreSettings(preference=6.0, preference_species=1.0))
