@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 ARCHITECTURES = {
     "pet": (".pet", "PET"),
     "convolution": (".equivariant.convolution", "EquivariantConvolution"),
+    "nequip": (".equivariant.nequip", "NequIP"),
+    "mace": (".equivariant.mace", "MACE"),
 }
 METADATA_KEY = "pointedge"
 REQUIRED = ("architecture", "config", "repulsion", "information")  # what load() reads

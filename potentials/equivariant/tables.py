@@ -9,8 +9,9 @@ up to 1.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,54 @@ CONVENTION = "e3nn"
 Path = tuple[int, int, int]  # degrees l1, l2 -> l3
 
 
-class Tables(nn.Module):
-    """Harmonics up to a degree and 3j symbols of some paths; float64, whatever is asked of it.
+class Constants(nn.Module):
+    """Buffers that e3nn computes for a new model and that a checkpoint carries; float64 always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = False
+        self.register_state_dict_pre_hook(_fill_to_save)
+
+    def reserve(self, name: str, *shape: int) -> None:
+        """Make room for a constant."""
+        self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64))
+
+    @abstractmethod
+    def compute(self, o3: Any) -> dict[str, Tensor]:
+        """Every constant by name, from the module ``e3nn.o3``."""
+
+    def fill(self) -> None:
+        """Compute everything with e3nn, unless a checkpoint brought it or that was done.
+
+        Raises:
+            ImportError: e3nn is not installed.
+        """
+        if self._known:
+            return
+        try:
+            from e3nn import o3
+        except ImportError as error:
+            raise ImportError(
+                "a new equivariant model takes its coupling coefficients from e3nn, which is not "
+                "installed; run `pip install e3nn` (models that are loaded need none)."
+            ) from error
+        with torch.no_grad():
+            for name, value in self.compute(o3).items():
+                self.get_buffer(name).copy_(value)
+        self._known = True
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._known = True
+
+    def _apply(self, function: Any, recurse: bool = True) -> Self:
+        """Move to a device, and never to another type."""
+        super()._apply(lambda x: x.to(function(x.new_empty(0)).device), recurse)
+        return self
+
+
+class Tables(Constants):
+    """Harmonics up to a degree and 3j symbols of some paths.
 
     Args:
         lmax: largest degree of the harmonics.
@@ -30,12 +77,16 @@ class Tables(nn.Module):
     def __init__(self, lmax: int, paths: Iterable[Path]) -> None:
         super().__init__()
         self.lmax, self.paths = lmax, sorted(set(paths))
-        self._known = False
         for l in range(lmax + 1):  # noqa: E741
-            self._reserve(f"harmonic_{l}", 2 * l + 1, len(exponents(l)))
+            self.reserve(f"harmonic_{l}", 2 * l + 1, len(exponents(l)))
         for path in self.paths:
-            self._reserve(_name(path), *(2 * degree + 1 for degree in path))
-        self.register_state_dict_pre_hook(_fill_to_save)
+            self.reserve(_name(path), *(2 * degree + 1 for degree in path))
+
+    def compute(self, o3: Any) -> dict[str, Tensor]:
+        """Of the convention "e3nn"."""
+        harmonics = {f"harmonic_{l}": _polynomials(o3, l) for l in range(self.lmax + 1)}  # noqa: E741
+        symbols = {_name(p): o3.wigner_3j(*p, dtype=torch.float64) for p in self.paths}
+        return {**harmonics, **symbols}
 
     def harmonics(self, directions: Tensor) -> list[Tensor]:
         """Of unit vectors (E, 3): one tensor (E, 2l + 1) for each degree, in their type."""
@@ -70,44 +121,10 @@ class Tables(nn.Module):
             matrices[:, j, i] += 0.5 * column.to(dtype)
         return matrices
 
-    def fill(self) -> None:
-        """Compute everything with e3nn, unless a checkpoint brought it or that was done.
 
-        Raises:
-            ImportError: e3nn is not installed.
-        """
-        if self._known:
-            return
-        try:
-            from e3nn import o3
-        except ImportError as error:
-            raise ImportError(
-                "a new equivariant model takes its coupling coefficients from e3nn, which is not "
-                "installed; run `pip install e3nn` (models that are loaded need none)."
-            ) from error
-        with torch.no_grad():
-            for l in range(self.lmax + 1):  # noqa: E741
-                self.get_buffer(f"harmonic_{l}").copy_(_polynomials(o3, l))
-            for path in self.paths:
-                self.get_buffer(_name(path)).copy_(o3.wigner_3j(*path, dtype=torch.float64))
-        self._known = True
-
-    def _reserve(self, name: str, *shape: int) -> None:
-        self.register_buffer(name, torch.full(shape, torch.nan, dtype=torch.float64))
-
-    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        super()._load_from_state_dict(*arguments, **options)
-        self._known = True
-
-    def _apply(self, function: Any, recurse: bool = True) -> Tables:
-        """Move to a device, and never to another type."""
-        super()._apply(lambda x: x.to(function(x.new_empty(0)).device), recurse)
-        return self
-
-
-def _fill_to_save(tables: Tables, prefix: str, keep_vars: bool) -> None:
+def _fill_to_save(constants: Constants, prefix: str, keep_vars: bool) -> None:
     if not keep_vars:  # a look at the shapes needs no values
-        tables.fill()
+        constants.fill()
 
 
 def exponents(l: int) -> list[Path]:  # noqa: E741

@@ -7,8 +7,8 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layout import Chunk
 from .config import PETConfig
-from .layout import Chunk
 from .transformer import TransformerLayer, attention_bias
 
 # Initial slope of the units that see an edge vector, 1/Å.

@@ -18,13 +18,14 @@ from ..cutoff import cutoff_function
 from ..ecse.environments import Frames
 from ..ecse.frames import make_frames
 from ..graph import Graph
+from ..layout import Chunk, Layout, map_chunks
 from ..outputs import Outputs
+from ..species import species_index
 from .adaptive import adaptive_cutoffs
 from .conditioning import SystemConditioning
 from .config import PETConfig
 from .heads import CovariantHead, mlp
 from .layer import GNNLayer
-from .layout import Chunk, Layout, map_chunks
 from .views import Views, framed
 
 # Values in the tokens of a chunk. On a CPU smaller chunks pad less and stay in cache, larger ones
@@ -61,7 +62,7 @@ class PET(nn.Module):
         readouts = layers if residual else 1
         d, d_node = config.d_pet, config.node_width
 
-        self.register_buffer("species_index", _species_index(config.species), persistent=False)
+        self.register_buffer("species_index", species_index(config.species), persistent=False)
         self.edge_embedder = nn.Embedding(num_species, d)
         self.node_embedders = nn.ModuleList(
             nn.Embedding(num_species, d_node) for _ in range(readouts)
@@ -284,10 +285,3 @@ def _geometry(edge_input: str, vectors: Tensor, length: Tensor) -> Tensor:
 def _length(vectors: Tensor) -> Tensor:
     """Lengths (E,), with metatrain's offset, so that the derivative at zero is finite."""
     return (vectors.square().sum(-1) + 1e-15).sqrt()
-
-
-def _species_index(species: tuple[int, ...]) -> Tensor:
-    """Table (119,) from atomic number to index; unknown elements have an index out of range."""
-    table = torch.full((119,), -1, dtype=torch.int64)
-    table[list(species)] = torch.arange(len(species))
-    return table

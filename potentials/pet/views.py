@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..ecse.environments import Frames
-from .layout import Chunk, Layout, cut, map_chunks
+from ..layout import Chunk, Layout, cut, map_chunks
 
 
 @dataclass(frozen=True)

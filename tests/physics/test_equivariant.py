@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from pointedge.potentials.equivariant.convolution import ConvolutionConfig, EquivariantConvolution
+from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.potential import Potential
 
@@ -24,18 +24,32 @@ SMALL = {
     "radial_width": 8,
     "average_neighbors": 10.0,
 }
+TENSORS = "6x0e + 3x1o + 2x1e + 2x2e + 1x2o"
 VARIANTS = {
-    "invariant": {"irreps": "8x0e", "lmax": 0},
-    "vectors": {"irreps": "6x0e + 4x1o", "lmax": 1},
-    "tensors": {"irreps": "6x0e + 2x0o + 3x1o + 2x1e + 2x2e + 1x2o", "lmax": 2, "num_layers": 3},
+    "invariant": ("convolution", {"irreps": "8x0e", "lmax": 0}),
+    "vectors": ("convolution", {"irreps": "6x0e + 4x1o", "lmax": 1}),
+    "tensors": ("convolution", {"irreps": TENSORS, "lmax": 2, "num_layers": 4}),
+    "nequip": ("nequip", {"irreps": "4x0e + 3x1o + 2x2e", "lmax": 2, "embedding_width": 5}),
+    "pseudoscalars": ("nequip", {"irreps": "4x0e + 2x0o + 3x1o + 2x1e", "num_layers": 6}),
+    "mace": ("mace", {"irreps": "4x0e + 4x1o", "lmax": 2}),
+    "agnostic": (
+        "mace",
+        {
+            "irreps": "3x0e + 3x1o + 3x2e",
+            "lmax": 3,
+            "correlation": (2, 3),
+            "first_interaction": "agnostic",
+        },
+    ),
 }
 
 
 @cache
 def variant(name: str) -> Potential:
+    kind, changes = VARIANTS[name]
     with torch.random.fork_rng():
         torch.manual_seed(sorted(VARIANTS).index(name))
-        network = EquivariantConvolution(ConvolutionConfig(**{**SMALL, **VARIANTS[name]}))
+        network = architecture(kind).from_config({**SMALL, **changes})
     return lively(network, seed=5)
 
 
@@ -62,6 +76,22 @@ class TestTensors(EquivariantBattery):
     name = "tensors"
 
 
+class TestNequIP(EquivariantBattery):
+    name = "nequip"
+
+
+class TestPseudoscalars(EquivariantBattery):
+    name = "pseudoscalars"
+
+
+class TestMACE(EquivariantBattery):
+    name = "mace"
+
+
+class TestAgnosticMACE(EquivariantBattery):
+    name = "agnostic"
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_unknown_species_is_refused(name):
     for atom in (0, -1):
@@ -71,26 +101,39 @@ def test_an_unknown_species_is_refused(name):
             predict(variant(name), atoms)
 
 
+@torch.no_grad()
+def features(network, graph):
+    """Of all stages, atoms in the order of the graph."""
+    stages = {}
+
+    def keep(stage, values, atoms):
+        order = torch.argsort(atoms)
+        stages[stage] = {irrep: value[order] for irrep, value in values.items()}
+        return values
+
+    network(graph, graph.edge_vectors(), keep)
+    return stages
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("frame", FRAMES)
-@torch.no_grad()
 def test_every_irrep_of_every_layer_turns(name, frame):
     """By the matrix that its harmonics turn by, with the sign of its parity under inversion."""
     network = variant(name).network
     graph = Graph.from_atoms(FRAMES[frame], network.cutoff)
-    before = network.features(graph, graph.edge_vectors())
+    before = features(network, graph)
+    assert len(before) >= network.config.num_layers
     generator = torch.Generator().manual_seed(3)
     points = torch.randn(64, 3, dtype=torch.float64, generator=generator)
     points = points / points.norm(dim=1, keepdim=True)
     for turn in random_rotations(4, generator=generator):
         sign = torch.linalg.det(turn).round()
-        turned = graph.rotated(turn[None])
-        after = network.features(turned, turned.edge_vectors())
+        after = features(network, graph.rotated(turn[None]))
         degrees = [network.tables.harmonics(x) for x in (points, sign * points @ turn)]
-        for layer, (old, new) in enumerate(zip(before, after, strict=True)):
+        for stage, old in before.items():
             largest = max(value.abs().max() for value in old.values())
             for irrep, value in old.items():
                 matrix = torch.linalg.lstsq(degrees[0][irrep.l], degrees[1][irrep.l]).solution.T
                 expected = matrix @ value * (sign if irrep.p < 0 else 1)
-                error = (new[irrep] - expected).abs().max() / largest
-                assert error < ROUNDING, f"{irrep} of layer {layer}"
+                error = (after[stage][irrep] - expected).abs().max() / largest
+                assert error < ROUNDING, f"{irrep} of {stage}"

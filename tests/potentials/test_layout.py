@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pointedge.potentials.graph import Graph
+from pointedge.potentials.layout import Layout, reverse_edges
 from pointedge.potentials.pet import model
-from pointedge.potentials.pet.layout import Layout, reverse_edges
 
 from .. import structures
 from ..physics.numerics import ENERGY, FORCE
@@ -186,7 +186,7 @@ def test_results_do_not_depend_on_recomputation(tiny, monkeypatch):
 
 
 def count_recomputations(monkeypatch):
-    from pointedge.potentials.pet import layout
+    from pointedge.potentials import layout
 
     calls = []
     original = layout.checkpoint

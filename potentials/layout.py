@@ -2,13 +2,14 @@
 
 Atoms are renumbered by neighbour count, so that a chunk of consecutive atoms, each with its edges,
 is a slice of every tensor and padding is small. A chunk is sized to stay in the processor's cache:
-most of a PET step is elementwise work on edge tokens, bound by memory traffic.
+most of a step is elementwise work on edges, bound by memory traffic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,14 +54,16 @@ class Layout:
         atom_order: (N,) original index of each renumbered atom.
         edge_order: (E,) original index of each reordered edge.
         centers: (E,) renumbered centres, ascending.
-        reverse: (E,) position of the edge j -> i with the opposite shift, of each edge i -> j.
+        neighbors: (E,) renumbered neighbours.
+        shifts: (E, 3) periodic images.
         chunks: the chunks, in order; they cover all atoms and edges.
     """
 
     atom_order: Tensor
     edge_order: Tensor
     centers: Tensor
-    reverse: Tensor
+    neighbors: Tensor
+    shifts: Tensor
     chunks: list[Chunk]
 
     @classmethod
@@ -72,10 +75,34 @@ class Layout:
         counts, atom_order = torch.sort(counts, stable=True)
         rank = torch.empty_like(atom_order)
         rank[atom_order] = torch.arange(num_atoms, device=centers.device)
-        centers, edge_order = torch.sort(rank[centers], stable=True)
-        reverse = reverse_edges(centers, rank[neighbors[edge_order]], shifts[edge_order], num_atoms)
+        centers, order = torch.sort(rank[centers], stable=True)
         chunks = cut(counts, chunk_tokens)
-        return cls(atom_order, edge_order, centers, reverse, chunks)
+        return cls(atom_order, order, centers, rank[neighbors[order]], shifts[order], chunks)
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """Position (E,) of the edge j -> i with the opposite shift, of each edge i -> j."""
+        return reverse_edges(self.centers, self.neighbors, self.shifts, len(self.atom_order))
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """Edge (S,) in every slot of all chunks, padding included."""
+        return torch.cat([chunk.gather + chunk.edges.start for chunk in self.chunks])
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Whether an edge (S,) in a slot is real."""
+        return torch.cat([chunk.mask.flatten() for chunk in self.chunks])
+
+    def padded(self) -> list[Chunk]:
+        """The chunks for values of slots (S, ...) in place of edges, which need no padding."""
+        chunks, start = [], 0
+        for chunk in self.chunks:
+            stop = start + len(chunk.gather)
+            gather = torch.arange(stop - start, device=chunk.gather.device)
+            chunks.append(replace(chunk, edges=slice(start, stop), gather=gather, slots=None))
+            start = stop
+        return chunks
 
 
 def map_chunks(

@@ -1,0 +1,112 @@
+"""Settings that all equivariant networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from ..suggestions import refuse_misspelt
+from .irreps import SCALAR, Irrep, Irreps
+from .messages import paths
+from .tables import CONVENTION
+
+POSITIVE = ("cutoff", "average_neighbors")
+AT_LEAST_ONE = ("num_layers", "num_basis", "radial_width", "envelope_power")
+
+
+@dataclass(frozen=True)
+class EquivariantConfig:
+    """Shape of an equivariant network.
+
+    Attributes:
+        species: atomic numbers that the model knows, ascending.
+        cutoff: radius of an atom's environment, Å.
+        irreps: hidden features of all layers, such as "32x0e + 32x1o + 16x2e". A layer has those of
+            them that paths lead to, and that the output can come to know of.
+        lmax: largest degree of the harmonics of an edge.
+        num_layers: message-passing layers.
+        num_basis: Bessel functions of a length.
+        radial_width: hidden width of the radial MLP.
+        radial_depth: its hidden layers.
+        envelope_power: p of the polynomial envelope at the cutoff.
+        average_neighbors: typical number of neighbours, which scales the sums over them.
+        convention: of harmonics and coupling coefficients.
+    """
+
+    species: tuple[int, ...]
+    cutoff: float = 5.0
+    irreps: str = "32x0e + 32x1o"
+    lmax: int = 1
+    num_layers: int = 3
+    num_basis: int = 8
+    radial_width: int = 64
+    radial_depth: int = 1
+    envelope_power: int = 6
+    average_neighbors: float = 20.0
+    convention: str = CONVENTION
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can be built from."""
+        object.__setattr__(self, "species", tuple(sorted(int(z) for z in self.species)))
+        if not self.species or len(set(self.species)) != len(self.species):
+            raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
+        refuse_misspelt("convention", self.convention, (CONVENTION,))
+        for name in AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1.")
+        for name in ("lmax", "radial_depth"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must not be negative.")
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must be positive.")
+        if SCALAR not in self.hidden:
+            raise ValueError(
+                f"irreps {self.irreps!r} need scalars, such as '32x0e', for the energy and gates."
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from plain values; an unknown key is refused with the nearest one."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            refuse_misspelt(f"{cls.__name__.removesuffix('Config')} setting", key, known)
+        return cls(**values)
+
+    @property
+    def hidden(self) -> Irreps:
+        """Irreps of the features between layers."""
+        return Irreps.parse(self.irreps)
+
+    @property
+    def radial_sizes(self) -> list[int]:
+        """Number of radial functions, and hidden widths of the radial MLP."""
+        return [self.num_basis, *[self.radial_width] * self.radial_depth]
+
+    def layers(self, final: Collection[Irrep]) -> list[Irreps]:
+        """Irreps before the first layer and after each; the last ones are ``final`` and scalars.
+
+        Raises:
+            ValueError: an irrep is of no use in any layer.
+        """
+        hidden = self.hidden
+        last = Irreps({irrep: hidden.get(irrep, hidden[SCALAR]) for irrep in {*final, SCALAR}})
+        shapes = [Irreps({SCALAR: hidden[SCALAR]})]
+        for irreps in [*[hidden] * (self.num_layers - 1), last]:
+            shapes.append(_only(irreps, {p.target for p in paths(shapes[-1], irreps, self.lmax)}))
+        for k in range(self.num_layers - 1, 0, -1):
+            used = {path.source for path in paths(shapes[k], shapes[k + 1], self.lmax)}
+            shapes[k] = _only(shapes[k], used | {*shapes[k + 1]})
+        useless = [str(i) for i in hidden if i != SCALAR and not any(i in s for s in shapes[1:])]
+        if useless:
+            raise ValueError(
+                f"{', '.join(useless)} of irreps {self.irreps!r} cannot reach the output: no path "
+                f"leads there and on in {self.num_layers} layers with harmonics up to lmax = "
+                f"{self.lmax}; leave it out, or change these."
+            )
+        return shapes
+
+
+def _only(irreps: Irreps, kept: Collection[Irrep]) -> Irreps:
+    return Irreps({irrep: n for irrep, n in irreps.items() if irrep in kept})
