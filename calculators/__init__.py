@@ -3,9 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .ase import PETCalculator, PotentialCalculator
+    from .ase import (
+        ConvolutionCalculator,
+        MACENetCalculator,
+        NequIPNetCalculator,
+        PETCalculator,
+        PotentialCalculator,
+    )
 
-__all__ = ["PETCalculator", "PotentialCalculator"]
+__all__ = [
+    "ConvolutionCalculator",
+    "MACENetCalculator",
+    "NequIPNetCalculator",
+    "PETCalculator",
+    "PotentialCalculator",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -210,3 +210,27 @@ class PETCalculator(PotentialCalculator):
     """
 
     architecture = "pet"
+
+
+class ConvolutionCalculator(PotentialCalculator):
+    """ASE calculator of an equivariant graph convolution; see :class:`PotentialCalculator`."""
+
+    architecture = "convolution"
+
+
+class NequIPNetCalculator(PotentialCalculator):
+    """ASE calculator of this package's NequIP; see :class:`PotentialCalculator`.
+
+    Not ``nequip``'s own, which is called NequIPCalculator.
+    """
+
+    architecture = "nequip"
+
+
+class MACENetCalculator(PotentialCalculator):
+    """ASE calculator of this package's MACE; see :class:`PotentialCalculator`.
+
+    Not ``mace-torch``'s own, which is called MACECalculator.
+    """
+
+    architecture = "mace"

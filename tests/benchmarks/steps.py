@@ -1,31 +1,35 @@
-"""Time of an energy-and-forces step and of a training step of PET on liquid water.
+"""Time of an energy-and-forces step and of a training step on liquid water.
 
     THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/steps.py [--json FILE]
 
 Prints a table: medians in one run, time per atom, and its ratio to the smallest system's. Peers
-that are installed are timed in the same run, with random weights, through their ASE calculators:
-metatrain's PET (metatrain, metatomic-ase; the same shape as "default") and MACE (mace-torch).
+that are installed are timed in the same run, of the same shape and with random weights: metatrain's
+PET ("default"), mace-torch ("mace") and nequip ("nequip"), steps through their ASE calculators.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from torch import Tensor
 
-from pointedge.calculators import PETCalculator
+from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.cli.runs import read_structure
+from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph
-from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
-SHAPES = {
+Runs = dict[tuple[str, str], Callable[[], object]]
+SHAPES: dict[str, dict[str, Any]] = {
     "pet-water": {
         "cutoff": 4.0,
         "d_pet": 64,
@@ -36,6 +40,13 @@ SHAPES = {
         "activation": "silu",
     },
     "default": {},
+    "mace": {"average_neighbors": 50.0},
+    "nequip": {
+        "irreps": "32x0e + 32x1o + 32x2e",
+        "lmax": 2,
+        "num_layers": 3,
+        "average_neighbors": 50.0,
+    },
 }
 
 
@@ -73,36 +84,42 @@ def md_step(calculator: object, atoms: Atoms) -> Callable[[], object]:
     return step
 
 
-def training_step(potential: Potential, atoms: Atoms) -> Callable[[], object]:
-    """Loss on energy and forces of one frame, and its gradient in the weights."""
-    graph = Graph.from_atoms(atoms, potential.cutoff).to(potential.device)
-    parameters = list(potential.network.parameters())
+def training_step(network: torch.nn.Module, forces: Callable[[], Tensor]) -> Callable[[], object]:
+    """Loss on the forces of one frame, and its gradient in the weights."""
+    parameters = list(network.parameters())
 
     def step() -> object:
-        prediction = potential(graph, create_graph=True)
-        loss = prediction.forces.square().mean() + prediction.energy.square().mean()
-        return torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.autograd.grad(forces().square().mean(), parameters, allow_unused=True)
 
     return step
 
 
-def peers(shape: str) -> dict[str, object]:
-    """ASE calculators of installed peers, random weights."""
-    found: dict[str, object] = {}
-    if shape != "default":
-        return found
-    try:
-        from peers import metatrain_pet
+def ours(shape: str) -> Potential:
+    """Our network of a shape, random weights."""
+    name = shape if shape in ("mace", "nequip") else "pet"
+    return Potential(architecture(name).from_config({"species": (1, 8), **SHAPES[shape]}))
 
-        found["metatrain PET"] = metatrain_pet()
-    except ImportError:
-        pass
-    try:
-        from peers import mace_model
 
-        found["MACE"] = mace_model()
-    except ImportError:
-        pass
+def peers(shape: str, atoms: Atoms, dtype: str, train: bool) -> Runs:
+    """Steps of installed peers of the same shape, random weights."""
+    found: Runs = {}
+    with contextlib.suppress(ImportError):
+        if shape == "default":
+            from peers import metatrain_pet
+
+            found["metatrain PET", "MD step"] = md_step(metatrain_pet(dtype), atoms)
+        if shape == "mace":
+            from peers import mace_forces, mace_model
+
+            found["mace-torch", "MD step"] = md_step(mace_model(dtype), atoms)
+            if train:
+                found["mace-torch", "training"] = training_step(*mace_forces(atoms, dtype))
+        if shape == "nequip":
+            from peers import nequip_forces, nequip_model
+
+            found["nequip", "MD step"] = md_step(nequip_model(dtype), atoms)
+            if train:
+                found["nequip", "training"] = training_step(*nequip_forces(atoms, dtype))
     return found
 
 
@@ -111,6 +128,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[192, 1536])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--train", type=int, default=192, help="largest size to train on")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
@@ -119,7 +137,9 @@ def main() -> None:
     for shape in arguments.shapes:
         for dtype in arguments.dtypes:
             for size in arguments.sizes:
-                rows += measure(shape, dtype, size, arguments.repeats, arguments.device)
+                rows += measure(
+                    shape, dtype, size, arguments.repeats, arguments.device, arguments.train
+                )
     base = {(r["model"], r["what"], r["dtype"]): r["us_per_atom"] for r in reversed(rows)}
     print(f"{'model':24}{'what':10}{'dtype':9}{'atoms':>7}", end="")
     print(f"{'ms':>10}{'µs/atom':>9}{'ratio':>7}{'peak GB':>9}")
@@ -134,18 +154,22 @@ def main() -> None:
             json.dump(rows, file, indent=1)
 
 
-def measure(shape: str, dtype: str, size: int, repeats: int, device: str) -> list[dict]:
-    """Rows of one shape, type and size: our MD step and training step, and the peers' MD step."""
+def measure(shape: str, dtype: str, size: int, repeats: int, device: str, train: int) -> list[dict]:
+    """Rows of one shape, type and size: MD step, and training step up to ``train`` atoms."""
     atoms = water(size)
-    potential = Potential(PET(PETConfig(species=(1, 8), **SHAPES[shape])))
-    runs: dict[tuple[str, str], Callable[[], object]] = {}
-    calculator = PETCalculator(potential, device=device, dtype=dtype)
+    potential = ours(shape)
+    runs: Runs = {}
+    calculator = PotentialCalculator(potential, device=device, dtype=dtype)
     runs[f"pointedge {shape}", "MD step"] = md_step(calculator, atoms)
-    if size <= 192:
+    if size <= train:
         potential.network.to(getattr(torch, dtype)).to(device)
-        runs[f"pointedge {shape}", "training"] = training_step(potential.to(device), atoms)
-    for name, peer in peers(shape).items():
-        runs[name, "MD step"] = md_step(peer, atoms)
+        potential.to(device)
+        graph = Graph.from_atoms(atoms, potential.cutoff).to(device)
+        runs[f"pointedge {shape}", "training"] = training_step(
+            potential.network, lambda: potential(graph, create_graph=True).forces
+        )
+    if device == "cpu":
+        runs.update(peers(shape, atoms, dtype, size <= train))
     rows = []
     for (model, what), function in runs.items():
         if device == "cuda":
