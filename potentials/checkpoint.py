@@ -39,6 +39,15 @@ def architecture(name: str) -> Any:
     return getattr(importlib.import_module(module, __package__), attribute)
 
 
+def name_of(network: Any) -> str:
+    """Return the registered name of a network; raises ValueError if it has none."""
+    kind = type(network).__name__
+    for name, (_, attribute) in ARCHITECTURES.items():
+        if attribute == kind:
+            return name
+    raise ValueError(f"{kind} is not a registered architecture; add it to ARCHITECTURES.")
+
+
 def save(potential: Potential, path: str | Path) -> None:
     """Write a potential; the file holds all that is needed to run it.
 
@@ -140,11 +149,7 @@ def _network(description: dict[str, Any]) -> Any:
 
 
 def _describe(network: Any) -> dict[str, Any]:
-    kind = type(network).__name__
-    for name, (_, attribute) in ARCHITECTURES.items():
-        if attribute == kind:
-            return {"architecture": name, "config": network.to_config()}
-    raise ValueError(f"{kind} is not a registered architecture; add it to ARCHITECTURES.")
+    return {"architecture": name_of(network), "config": network.to_config()}
 
 
 def _open(path: str | Path) -> Any:

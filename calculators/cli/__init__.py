@@ -9,6 +9,7 @@ import typer
 from .distill import distill_auxiliary
 from .evaluate import evaluate
 from .info import info
+from .irreps import irreps
 from .md import md
 from .models import models
 from .relax import relax
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (md, relax, evaluate, train, distill_auxiliary, models, info):
+for verb in (md, relax, evaluate, irreps, train, distill_auxiliary, models, info):
     app.command()(verb)
 
 

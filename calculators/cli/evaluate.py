@@ -69,7 +69,7 @@ def evaluate(
         "polarizability": polarizability_key,
     }
     used: list[str] = []
-    with _progress() as (expect, advance):
+    with progress_bar_of_frames() as (expect, advance):
         found = run(
             calculator,
             read_frames(files, requested, limit, used, expect),
@@ -193,15 +193,13 @@ def print_evaluation(found: Evaluation) -> None:
     rows = [_row(name, unit, error) for name, (unit, error) in _lines(block).items()]
     _section("Errors (prediction - label; all but energies per component)", columns, rows)
     if (turned := found.rotational_discrepancy) is not None:
-        spread = [
-            f"{_number(x)} {UNITS[name]}" for name, x in vars(turned).items() if x is not None
-        ]
+        spread = [f"{number(x)} {UNITS[name]}" for name, x in vars(turned).items() if x is not None]
         print(f"\nrotational discrepancy: {', '.join(spread)} (all but energies per component)")
     if found.groups:
         _print_groups(found)
     if found.worst:
         _print_worst(found.worst)
-    print(f"\n{_number(found.microseconds_per_atom)} µs per atom in the calculator")
+    print(f"\n{number(found.microseconds_per_atom)} µs per atom in the calculator")
     for note in found.notes:
         print(f"note: {note}")
 
@@ -211,7 +209,7 @@ def _print_groups(found: Evaluation) -> None:
     rows: list[tuple[str, ...]] = [("", "", "", *units.values())]
     for group, block in found.groups.items():
         lines = _lines(block, elements=False)
-        numbers = [_number(lines[name][1].rmse if name in lines else None) for name in units]
+        numbers = [number(lines[name][1].rmse if name in lines else None) for name in units]
         rows.append((group, str(block.frames), str(block.atoms), *numbers))
     columns = ("group", "frames", "atoms", *(name.strip() for name in units))
     _section("RMSE of groups (all but energies per component)", columns, rows)
@@ -225,10 +223,10 @@ def _print_worst(worst: list[WorstFrame]) -> None:
         rows.append(
             (
                 f"{w.file} {w.index}",
-                _number(w.force_rmse),
-                _number(w.max_force_error),
+                number(w.force_rmse),
+                number(w.max_force_error),
                 f"{w.max_force_error_element or ''} {atom}".strip(),
-                _number(w.energy_error),
+                number(w.energy_error),
             )
         )
     _section("Worst frames (force errors per component)", columns, rows)
@@ -251,7 +249,7 @@ def _lines(block: Block, *, elements: bool = True) -> dict[str, tuple[str, Error
 
 
 def _row(name: str, unit: str, found: Errors) -> tuple[str, ...]:
-    values = [_number(getattr(found, k, None)) for k in ("mae", "rmse", "p95", "max")]
+    values = [number(getattr(found, k, None)) for k in ("mae", "rmse", "p95", "max")]
     relative = getattr(found, "relative_rmse", None)
     return name, unit, *values, "-" if relative is None else f"{relative:.1f} %"
 
@@ -262,7 +260,7 @@ def _section(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) 
     print_table(columns, rows)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three significant digits, and all digits before the point."""
     if value is None:
         return "-"
@@ -270,7 +268,9 @@ def _number(value: float | None) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+def progress_bar_of_frames(
+    what: str = "frames",
+) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
     """A bar on stderr if that is a terminal; yields functions that add to its total and advance."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -285,7 +285,7 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
     with Progress(
         *columns, console=console, transient=True, disable=not sys.stderr.isatty()
     ) as progress:
-        task = progress.add_task("frames", total=0)
+        task = progress.add_task(what, total=0)
 
         def expect(count: int) -> None:
             nonlocal total

@@ -84,14 +84,19 @@ class EquivariantConfig:
         """Number of radial functions, and hidden widths of the radial MLP."""
         return [self.num_basis, *[self.radial_width] * self.radial_depth]
 
-    def layers(self, final: Collection[Irrep]) -> list[Irreps]:
-        """Irreps before the first layer and after each; the last ones are ``final`` and scalars.
+    @property
+    def final(self) -> set[Irrep]:
+        """Irreps that the output is read from."""
+        return {SCALAR}
+
+    def layers(self) -> list[Irreps]:
+        """Irreps before the first layer and after each.
 
         Raises:
             ValueError: an irrep is of no use in any layer.
         """
         hidden = self.hidden
-        last = Irreps({irrep: hidden.get(irrep, hidden[SCALAR]) for irrep in {*final, SCALAR}})
+        last = Irreps({i: hidden.get(i, hidden[SCALAR]) for i in self.final | {SCALAR}})
         shapes = [Irreps({SCALAR: hidden[SCALAR]})]
         for irreps in [*[hidden] * (self.num_layers - 1), last]:
             shapes.append(_only(irreps, {p.target for p in paths(shapes[-1], irreps, self.lmax)}))

@@ -53,6 +53,11 @@ class ConvolutionConfig(EquivariantConfig):
                     f"{name!r} needs harmonics of degree {degree}, but lmax = {self.lmax}."
                 )
 
+    @property
+    def final(self) -> set[Irrep]:
+        """Irreps that the properties are read from."""
+        return {irrep for name in self.properties for irrep in READ_FROM[name]}
+
 
 class EquivariantConvolution(EquivariantNetwork):
     """Energies, dipoles and polarizabilities of atoms from features that turn with the axes."""
@@ -62,7 +67,7 @@ class EquivariantConvolution(EquivariantNetwork):
     def __init__(self, config: ConvolutionConfig) -> None:
         super().__init__(config)
         self.properties = config.properties
-        shapes = config.layers([irrep for name in config.properties for irrep in READ_FROM[name]])
+        shapes = config.layers()
         self.embedding = nn.Parameter(torch.randn(len(config.species), shapes[0][SCALAR]))
         self.layers = nn.ModuleList(
             ConvolutionLayer(irreps, target, config) for irreps, target in pairwise(shapes)

@@ -93,7 +93,7 @@ class MACE(EquivariantNetwork):
 
     def __init__(self, config: MACEConfig) -> None:
         super().__init__(config)
-        shapes = config.layers([SCALAR])
+        shapes = config.layers()
         self.embedding = nn.Parameter(torch.randn(len(config.species), shapes[0][SCALAR]))
         self.layers = nn.ModuleList(
             MACELayer(irreps, target, correlation, config, residual)

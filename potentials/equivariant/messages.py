@@ -27,8 +27,8 @@ from .irreps import Features, Irrep, Irreps
 from .linear import MLP, SILU
 from .tables import Tables
 
-# Values of products of features and radial functions in a chunk. On a CPU 2**20 to 2**22 were level,
-# 2**18 took half as long again.
+# Values of products of features and radial functions in a chunk. On a CPU 2**20 and above were
+# level, 2**18 took half as long again.
 CHUNK_VALUES = {"cpu": 2**21, "cuda": 2**26}
 # Above this many in all chunks (2 GB of activations or so) they are recomputed going backward.
 RECOMPUTE_ABOVE = 2**27

@@ -52,7 +52,7 @@ class NequIP(EquivariantNetwork):
 
     def __init__(self, config: NequIPConfig) -> None:
         super().__init__(config)
-        shapes = config.layers([SCALAR])
+        shapes = config.layers()
         scalars = shapes[0][SCALAR]
         width = config.embedding_width or scalars
         self.embedding = nn.Parameter(torch.randn(len(config.species), width))
