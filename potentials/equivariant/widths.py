@@ -1,7 +1,8 @@
 """Networks of other irreps and the same number of parameters, to be compared fairly.
 
 As in Miller et al. (arXiv 2008.08461), lest what vectors add be mistaken for what more parameters
-add. The invariant network has scalars and harmonics of degree 0 only.
+add. The invariant network has scalars only, and harmonics of no higher degree than the output: of
+degree 0 for energies, of degree 1 for dipoles, which its last layer makes of scalars.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ def matched(config: ConvolutionConfig, parameters: int) -> ConvolutionConfig:
 
 def invariant_net(config: ConvolutionConfig) -> ConvolutionConfig:
     """Scalars only (L0Net), with the number of parameters of a configuration."""
-    shape = replace(config, irreps="1x0e", lmax=0)
+    shape = replace(config, irreps="1x0e", lmax=max(irrep.l for irrep in config.final))
     return matched(shape, number_of_parameters(config))
 
 
 def equivariant_net(config: ConvolutionConfig) -> ConvolutionConfig:
     """As many scalars as vectors (L1Net), with the number of parameters of a configuration."""
-    shape = replace(config, irreps="1x0e + 1x1o", lmax=1)
+    lmax = max(1, *(irrep.l for irrep in config.final))
+    shape = replace(config, irreps="1x0e + 1x1o", lmax=lmax)
     return matched(shape, number_of_parameters(config))
