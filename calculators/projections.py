@@ -84,7 +84,6 @@ def _molecule(atoms: Atoms) -> Any:
     molecule = Chem.MolFromXYZBlock("\n".join([str(len(atoms)), "", *lines]) + "\n")
     try:
         rdDetermineBonds.DetermineBonds(molecule, charge=int(atoms.info.get("charge", 0)))
-        Chem.SanitizeMol(molecule)
+        return Chem.RemoveHs(molecule)  # the score is one of heavy atoms
     except (ValueError, RuntimeError):  # no valences fit these distances
         return None
-    return molecule
