@@ -26,12 +26,21 @@ def test_configurations(path):
         assert kind.from_config(network.to_config()).to_config() == network.to_config()
 
 
+NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="needs POINTEDGE_DATA")
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "found"),
     [
         ("1_water_md.py", ["40"], "longest O-H bond"),
         ("2_nve_drift.py", ["--picoseconds", "0.01", "--timesteps", "0.5"], "meV/atom/ps"),
         ("3_the_same_molecule_turned.py", ["--steps", "2", "--angles", "3"], "angular momentum"),
+        pytest.param(
+            "4_which_irreps.py",
+            ["out", "--seeds", "1", "--epochs", "1", "--tasks", "dipoles"],
+            "| dipoles | L2 |",
+            marks=NEEDS_DATA,
+        ),
     ],
 )
 def test_scripts(script, arguments, found, tmp_path):
