@@ -60,6 +60,8 @@ def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
 def smoothness(card: dict[str, Any]) -> str:
     """Say how often the energy can be differentiated where an atom crosses the cutoff."""
     function, width, jump = (card[k] for k in ("cutoff_function", "cutoff_width", "curvature_jump"))
+    if power := card["config"].get("envelope_power"):
+        return f"polynomial envelope of power {power}: C2; forces and their slopes are continuous"
     if function is None:
         return "-"
     taper = f"{function}, {width:g} Å wide"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph, random_rotations
-from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -26,16 +26,24 @@ def random_graph(cutoff: float, device: str) -> Graph:
     return Graph(*tensors, *edges)
 
 
-def small_potential() -> Potential:
+SETTINGS = {
+    "pet": {"d_pet": 16, "d_node": 24, "num_heads": 2},
+    "nequip": {"irreps": "4x0e + 4x1o", "radial_width": 8},
+    "mace": {"irreps": "4x0e + 4x1o", "lmax": 2, "radial_width": 8},
+}
+
+
+@pytest.fixture(params=SETTINGS)
+def potential(request) -> Potential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = PETConfig(species=(1, 6, 8), cutoff=3.0, d_pet=16, d_node=24, num_heads=2)
-        return Potential(PET(config).double(), repulsion=True)
+        config = {"species": (1, 6, 8), "cutoff": 3.0, **SETTINGS[request.param]}
+        network = architecture(request.param).from_config(config)
+        return Potential(network.double(), repulsion=True)
 
 
 @cuda
-def test_predictions_agree_with_the_cpu():
-    potential = small_potential()
+def test_predictions_agree_with_the_cpu(potential):
     expected = potential(random_graph(potential.cutoff, "cpu"), virial=True)
     found = potential.to("cuda")(random_graph(potential.cutoff, "cuda"), virial=True)
     for name in ("energies", "forces", "strain_gradient"):
@@ -44,9 +52,7 @@ def test_predictions_agree_with_the_cpu():
 
 
 @cuda
-def test_weight_gradients_agree_with_the_cpu():
-    potential = small_potential()
-
+def test_weight_gradients_agree_with_the_cpu(potential):
     def gradients(device):
         potential.to(device)
         prediction = potential(random_graph(potential.cutoff, device), create_graph=True)
