@@ -88,19 +88,3 @@ def test_a_checkpoint_needs_no_e3nn(tmp_path, monkeypatch):
     torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=ROUNDING)
     with pytest.raises(ImportError, match="which is not installed; run `pip install e3nn`"):
         Potential(small())(graph)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"irreps": "4x1o"}, "irreps '4x1o' need scalars"),
-        ({"irreps": "4x0e + 1x"}, "'1x' in irreps '4x0e \\+ 1x' is no irrep"),
-        ({"lmax": -1}, "lmax = -1 must not be negative"),
-        ({"num_layers": 0}, "num_layers = 0 must be at least 1"),
-        ({"properties": ("dipol",)}, "unknown property 'dipol'; did you mean 'dipole'"),
-        ({"properties": ("dipole",), "lmax": 0}, "'dipole' needs harmonics of degree 1, but lmax"),
-    ],
-)
-def test_what_no_network_can_be_built_from_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        small(**changes)
