@@ -22,11 +22,12 @@ from ..potentials.equivariant.usage import (
 )
 from ..potentials.graph import Graph
 from .ase import PotentialCalculator
-from .comparison import Array, Frame
+from .comparison import Array, Frame, chunks
 from .errors import Block
 from .evaluation import evaluate
 
 EDITS = {"zeroed": Zeroed, "shuffled": Shuffled}
+CHUNK_ATOMS = 2_000  # of a batch whose features are kept with their gradients
 Stage = tuple[str, Irrep]
 
 
@@ -120,10 +121,12 @@ def irrep_usage(
     tick = progress or (lambda count: None)
     errors = _errors(calculator, frames)
     tick(1)
-    atoms = [frame.atoms for frame in frames]
-    graph = Graph.from_atoms(atoms, potential.cutoff, device=potential.device)
+    graphs = [
+        Graph.from_atoms([f.atoms for f in chunk], potential.cutoff, device=potential.device)
+        for chunk in chunks(frames, CHUNK_ATOMS)
+    ]
     found = []
-    for measured in statistics(potential, graph):
+    for measured in statistics(potential, graphs):
         without = {}
         for name, edit in EDITS.items():
             other = edited(potential, edit(measured.stage, measured.irrep))
@@ -131,7 +134,8 @@ def irrep_usage(
             without[name] = _errors(changed, frames)
             tick(1)
         found.append(Usage(measured, **without))
-    seen = {stage: value.cpu().numpy() for stage, value in embeddings(potential, graph).items()}
+    parts = [embeddings(potential, graph) for graph in graphs]
+    seen = {place: torch.cat([p[place] for p in parts]).cpu().numpy() for place in parts[0]}
     report = IrrepUsage(model, len(frames), errors, found, seen)
     if threshold is None:
         return report

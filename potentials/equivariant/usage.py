@@ -16,10 +16,10 @@ stage at a time (:class:`Edited`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,37 +108,36 @@ class Statistics:
     gradient: float
 
 
-def statistics(potential: Potential, graph: Graph) -> list[Statistics]:
-    """Measure the features of a batch, stage by stage.
+def statistics(potential: Potential, graphs: Iterable[Graph]) -> list[Statistics]:
+    """Measure the features of batches, stage by stage.
 
     Raises:
         ValueError: the potential has no equivariant network.
     """
     network = equivariant(potential)
-    seen: dict[str, tuple[Features, Tensor]] = {}
-
-    def keep(stage: str, features: Features, atoms: Tensor) -> Features:
-        seen[stage] = features, graph.species[atoms]
-        return features
-
-    with torch.enable_grad():
-        vectors = graph.edge_vectors().detach().requires_grad_()  # so that features have gradients
-        outputs = network(graph, vectors, keep)
-        total = sum(
-            x.sum() if name == "energy" else x.square().sum() for name, x in outputs.items()
-        )
-        flat = [value for features, _ in seen.values() for value in features.values()]
-        gradients = iter(torch.autograd.grad(cast("Tensor", total), flat, allow_unused=True))
-    found = []
-    for stage, (features, species) in seen.items():
-        sums = {irrep: _sums(irrep, x, next(gradients), species) for irrep, x in features.items()}
-        totals = torch.stack(list(sums.values())).sum(0).clamp(min=torch.finfo(torch.float64).tiny)
-        for irrep, value in sums.items():
-            share, variance, gradient = (value / totals).tolist()
-            norm = float((value[0] / features[irrep].numel()).sqrt())
-            channels = features[irrep].shape[-1]
-            found.append(Statistics(stage, irrep, channels, norm, share, variance, gradient))
-    return found
+    batches = list(graphs)
+    means = _species_means(network, batches)
+    sums: dict[tuple[str, Irrep], Tensor] = {}
+    channels: dict[tuple[str, Irrep], int] = {}
+    for graph in batches:
+        for (stage, irrep), (x, slope, species) in _with_gradients(network, graph).items():
+            spread = x - means[stage][species] if irrep == SCALAR else x
+            change = slope.norm(dim=1) * spread.norm(dim=1)
+            size = x.new_tensor(float(x.numel()))
+            found = [x.square().sum(), spread.square().sum(), change.sum(), size]
+            channels[stage, irrep] = x.shape[-1]
+            sums[stage, irrep] = sums.get((stage, irrep), 0.0) + torch.stack(found)
+    totals: dict[str, Tensor] = {}
+    for (stage, _), value in sums.items():
+        totals[stage] = totals.get(stage, 0.0) + value
+    results = []
+    for (stage, irrep), value in sums.items():
+        norm = float((value[0] / value[3]).sqrt())
+        shares = value / totals[stage].clamp(min=torch.finfo(torch.float64).tiny)
+        share, variance, gradient, _ = shares.tolist()
+        place = stage, irrep
+        results.append(Statistics(*place, channels[place], norm, share, variance, gradient))
+    return results
 
 
 def embeddings(potential: Potential, graph: Graph) -> dict[tuple[str, Irrep], Tensor]:
@@ -218,18 +217,48 @@ def _stages(config: EquivariantConfig, irrep: Irrep, kind: str) -> list[str]:
     ]
 
 
-def _sums(irrep: Irrep, value: Tensor, gradient: Tensor | None, species: Tensor) -> Tensor:
-    """Sums (3,) of features (N, 2l + 1, n): of squares, squares about the mean, and changes."""
-    x = value.detach().to(torch.float64)
-    spread = x - _species_mean(x, species) if irrep == SCALAR else x
-    slope = torch.zeros_like(x) if gradient is None else gradient.to(torch.float64)
-    change = slope.norm(dim=1) * spread.norm(dim=1)
-    return torch.stack([x.square().sum(), spread.square().sum(), change.sum()])
+def _with_gradients(
+    network: EquivariantNetwork, graph: Graph
+) -> dict[tuple[str, Irrep], tuple[Tensor, Tensor, Tensor]]:
+    """Features (N, 2l + 1, n), what the output grows by with each, and atomic numbers (N,)."""
+    seen: dict[tuple[str, Irrep], Tensor] = {}
+    species: dict[tuple[str, Irrep], Tensor] = {}
+
+    def keep(stage: str, features: Features, atoms: Tensor) -> Features:
+        for irrep, value in features.items():
+            seen[stage, irrep], species[stage, irrep] = value, graph.species[atoms]
+        return features
+
+    with torch.enable_grad():
+        vectors = graph.edge_vectors().detach().requires_grad_()  # so that features have gradients
+        outputs = network(graph, vectors, keep)
+        sums = [x.sum() if name == "energy" else x.square().sum() for name, x in outputs.items()]
+        gradients = torch.autograd.grad(
+            torch.stack(sums).sum(), list(seen.values()), allow_unused=True
+        )
+    return {
+        place: (
+            x.detach().to(torch.float64),
+            torch.zeros_like(x, dtype=torch.float64) if slope is None else slope.to(torch.float64),
+            species[place],
+        )
+        for (place, x), slope in zip(seen.items(), gradients, strict=True)
+    }
 
 
-def _species_mean(x: Tensor, species: Tensor) -> Tensor:
-    """Mean over the atoms of the same species, for each atom."""
-    kinds, index = species.unique(return_inverse=True)
-    total = x.new_zeros(len(kinds), *x.shape[1:]).index_add(0, index, x)
-    counts = torch.bincount(index).view(-1, *[1] * (x.ndim - 1))
-    return (total / counts)[index]
+def _species_means(network: EquivariantNetwork, graphs: list[Graph]) -> dict[str, Tensor]:
+    """Mean scalars (119, 1, n) of the atoms of each species, by stage."""
+    sums: dict[str, Tensor] = {}
+    counts = torch.zeros(119, device=network.species_index.device)
+
+    def keep(graph: Graph, stage: str, features: Features, atoms: Tensor) -> Features:
+        value = features[SCALAR].to(torch.float64)
+        total = value.new_zeros(119, *value.shape[1:]).index_add(0, graph.species[atoms], value)
+        sums[stage] = sums[stage] + total if stage in sums else total
+        return features
+
+    with torch.no_grad():
+        for graph in graphs:
+            counts = counts + torch.bincount(graph.species, minlength=119)
+            network(graph, graph.edge_vectors(), partial(keep, graph))
+    return {stage: total / counts.clamp(min=1)[:, None, None] for stage, total in sums.items()}

@@ -60,7 +60,7 @@ def test_features_that_nothing_reads_can_be_done_without(edit):
     found = edited(ours, edit("layer 1", VECTOR))(graph)
     assert torch.equal(found.energies, expected.energies)
     assert (found.forces - expected.forces).abs().max() < ROUNDING
-    measured = {(s.stage, s.irrep): s for s in statistics(ours, graph)}
+    measured = {(s.stage, s.irrep): s for s in statistics(ours, [graph])}
     assert measured["layer 1", VECTOR].gradient == 0
     assert measured["layer 1", VECTOR].share > 1e-4
 
@@ -91,7 +91,7 @@ def test_shuffling_keeps_to_the_species():
 @pytest.mark.parametrize(("kind", "stages"), [("convolution", 2), ("mace", 4)])
 def test_shares_of_a_stage_add_up(kind, stages):
     channels = {"irreps": "3x0e + 3x1o", "lmax": 1}
-    measured = statistics(potential(kind, **channels), graph_of("TTT", "FFF"))
+    measured = statistics(potential(kind, **channels), [graph_of("TTT", "FFF")])
     names = {s.stage for s in measured}
     assert len(names) == stages
     for name in names:
@@ -116,12 +116,24 @@ def test_statistics_of_features_that_are_known():
     for kind in species.unique():
         spread[species == kind] -= spread[species == kind].mean(0)
     variance = spread.square().sum() + features[VECTOR].square().sum()
-    (measured,) = (s for s in statistics(ours, graph) if (s.stage, s.irrep) == ("layer 1", VECTOR))
+    (measured,) = (
+        s for s in statistics(ours, [graph]) if (s.stage, s.irrep) == ("layer 1", VECTOR)
+    )
     square = features[VECTOR].square()
     assert measured.channels == 2
     assert measured.norm == pytest.approx(float(square.mean().sqrt()))
     assert measured.share == pytest.approx(float(square.sum() / total))
     assert measured.variance == pytest.approx(float(square.sum() / variance))
+
+
+def test_batches_do_not_matter():
+    ours = potential()
+    together = statistics(ours, [graph_of("TTT", "FFF")])
+    apart = statistics(ours, [graph_of("TTT"), graph_of("FFF")])
+    for one, other in zip(together, apart, strict=True):
+        assert (one.stage, one.irrep, one.channels) == (other.stage, other.irrep, other.channels)
+        for figure in ("norm", "share", "variance", "gradient"):
+            assert getattr(one, figure) == pytest.approx(getattr(other, figure), abs=ROUNDING)
 
 
 def test_embeddings_do_not_turn():
@@ -151,4 +163,4 @@ def test_what_is_unused_everywhere_is_pruned():
 
 def test_a_network_without_irreps_is_refused():
     with pytest.raises(ValueError, match="a PET has no irreps; take a model whose architecture"):
-        statistics(Potential(tiny_pet(0, species=(1, 8))), graph_of("FFF"))
+        statistics(Potential(tiny_pet(0, species=(1, 8))), [graph_of("FFF")])
