@@ -8,11 +8,13 @@ import pytest
 import torch
 from e3nn import o3
 
+from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.equivariant import messages
 from pointedge.potentials.equivariant.irreps import Irreps
 from pointedge.potentials.equivariant.messages import Convolution, Edges, RadialBasis, envelope
 from pointedge.potentials.equivariant.tables import Tables
 from pointedge.potentials.graph import Graph
+from pointedge.potentials.potential import Potential
 
 from ... import structures
 
@@ -78,6 +80,26 @@ def test_messages_are_the_sums_over_edges(monkeypatch, pattern, recompute, value
     for irrep, value in expected.items():
         assert value.abs().max() > 0
         assert (found[irrep] - value[order]).abs().max() < ROUNDING * value.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["nequip", "mace"])
+def test_gradients_do_not_depend_on_chunks_or_recomputation(monkeypatch, kind):
+    torch.manual_seed(0)
+    settings = {"species": structures.SPECIES, "cutoff": CUTOFF, "irreps": "3x0e + 3x1o"}
+    network = architecture(kind).from_config({**settings, "radial_width": 4, "num_layers": 2})
+    potential = Potential(network).to(torch.float64)
+    graph = Graph.from_atoms(structures.patterns()["TTT"], CUTOFF)
+
+    def derivatives():
+        prediction = potential(graph, create_graph=True)
+        loss = prediction.forces.square().sum() + prediction.energy.square().sum()
+        return prediction.forces, *torch.autograd.grad(loss, list(network.parameters()))
+
+    expected = derivatives()
+    monkeypatch.setitem(messages.CHUNK_VALUES, "cpu", 300)
+    monkeypatch.setattr(messages, "RECOMPUTE_ABOVE", 0)
+    for one, other in zip(derivatives(), expected, strict=True):
+        assert (one - other).abs().max() < 1e-11 * other.abs().max().clamp(min=1e-3)
 
 
 def test_atoms_without_neighbors_have_no_messages():
