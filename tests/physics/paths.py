@@ -160,7 +160,7 @@ def trimer(potential: Potential) -> Path:
 
 def periodic(potential: Potential, name: str) -> Path:
     """An atom of a periodic structure moves until the number of all frames changes."""
-    start = Path(exact.periodic()[name], OBLIQUE, (0.0, 0.3))
+    start = Path(exact.periodic()[name], OBLIQUE, (0.0, 0.9))
     states = number_of_frames(potential, start.at(start.grid(SCAN)))
     return start.centred(states, (0.06, 0.06))
 
