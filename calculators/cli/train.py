@@ -11,14 +11,27 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, see examples/train", exists=True)],
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file, see examples/train", exists=True)
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value ...")] = None,
     output: Annotated[Path, typer.Option(help="folder of the run; resumed if it holds one")] = Path(
         "runs/train"
     ),
     device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print every setting and what it means, and stop")
+    ] = False,
+    architecture: Annotated[
+        str, typer.Option(help="whose settings --explain prints without a file")
+    ] = "pet",
 ) -> None:
     """Train a potential; log, checkpoints and best weights go to the output folder."""
+    if explain:
+        print_settings(config, overrides, architecture)
+        return
+    if config is None:
+        raise ValueError("train needs a configuration; see examples/train, or train --explain.")
     try:
         from ...potentials.training.run import train as run
     except ModuleNotFoundError as error:
@@ -37,3 +50,16 @@ def train(
         progress_bar=sys.stderr.isatty(),
     )
     print(output / "best.safetensors")
+
+
+def print_settings(config: Path | None, overrides: list[str] | None, architecture: str) -> None:
+    """Print the settings of a configuration, or the defaults, one to a line with its meaning."""
+    from ...potentials.training.config import TrainingConfig
+    from ...potentials.training.explain import explain
+
+    tree = None if config is None else TrainingConfig.from_yaml(config, overrides)
+    for setting in explain(tree, kind=architecture):
+        value = setting.value if setting.value not in ("", None) else repr(setting.value)
+        print(f"{setting.key}: {value}  ({setting.kind})")
+        if setting.meaning:
+            print(f"    {setting.meaning}")

@@ -43,6 +43,8 @@ class PET(nn.Module):
     M slots per atom.
     """
 
+    CONFIG = PETConfig
+    CONFIG = PETConfig
     species_index: Tensor
 
     def __init__(self, config: PETConfig) -> None:

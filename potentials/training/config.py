@@ -68,13 +68,13 @@ class Optimization(_Strict):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, per step")
     augment: bool = Field(True, description="turn every structure by a random element of O(3)")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
-    seed: int = 0
+    seed: int = Field(0, description="of weights, order of frames and orientations")
 
 
 class TrainingConfig(_Strict):
     """A training run. ``model`` holds the settings of the architecture, see its own class."""
 
-    architecture: str = "pet"
+    architecture: str = Field("pet", description="pet, convolution, nequip or mace")
     model: dict[str, Any] = Field({}, description="settings of the architecture, without species")
     zbl: bool = Field(True, description="add ZBL repulsion at short range")
     start_from: str | None = Field(

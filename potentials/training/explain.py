@@ -1,0 +1,106 @@
+"""Every setting of a training in words: key, type, value, unit and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..checkpoint import architecture
+from .config import TrainingConfig
+
+ROLE = re.compile(r":\w+:`[.~]*([\w.]+)`")  # of reStructuredText
+ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One key of the tree, such as "loss.forces"."""
+
+    key: str
+    kind: str
+    value: Any
+    meaning: str
+
+
+def explain(config: TrainingConfig | None = None, *, kind: str = "pet") -> list[Setting]:
+    """All settings, with their defaults or, of a configuration, their values.
+
+    Args:
+        config: whose values to give; None: defaults.
+        kind: the architecture whose settings the section ``model`` has, without a configuration.
+
+    Raises:
+        ValueError: an unknown architecture, or settings that no model can be built from.
+    """
+    name = kind if config is None else config.architecture
+    shown: list[Setting] = []
+    for setting in _of_model(TrainingConfig, config, ""):
+        if setting.key == "model":
+            shown += _of_network(name, None if config is None else config.model)
+        else:
+            shown.append(setting)
+    return shown
+
+
+def _of_model(model: type[BaseModel], values: BaseModel | None, prefix: str) -> Iterator[Setting]:
+    """Settings of a section of the tree, and of those in it."""
+    for name, field in model.model_fields.items():
+        value = None if values is None else getattr(values, name)
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _of_model(inner, value, f"{prefix}{name}.")
+            continue
+        if values is None:
+            value = "(required)" if field.is_required() else field.get_default()
+        yield Setting(prefix + name, _kind(field.annotation), value, field.description or "")
+
+
+def _of_network(name: str, values: dict[str, Any] | None) -> Iterator[Setting]:
+    """Settings of an architecture, from its dataclass."""
+    config = architecture(name).CONFIG
+    meanings = attributes(config)
+    built = None if values is None else config.from_dict({"species": (1,), **values})
+    for field in dataclasses.fields(config):
+        if field.name == "species":  # those of the data
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        value = default if built is None else getattr(built, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            texts = attributes(type(value))
+            for inner in dataclasses.fields(value):
+                key = f"model.{field.name}.{inner.name}"
+                text = texts.get(inner.name, "")
+                yield Setting(key, _kind(inner.type), getattr(value, inner.name), text)
+            continue
+        yield Setting(f"model.{field.name}", _kind(field.type), value, meanings[field.name])
+
+
+def attributes(kind: type) -> dict[str, str]:
+    """What the docstrings of a dataclass and its bases say of its attributes."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        _, _, section = (base.__doc__ or "").partition("Attributes:\n")
+        name = ""
+        for line in section.splitlines():
+            match = ATTRIBUTE.match(line.removeprefix("    "))
+            if match:
+                name = match[1]
+                found[name] = match[2]
+            elif line.strip() and name:
+                found[name] += " " + line.strip()
+            else:
+                name = ""
+    return {name: ROLE.sub(r"\1", text) for name, text in found.items()}
+
+
+def _kind(annotation: Any) -> str:
+    """A type as people write it, and choices as such."""
+    text = annotation if isinstance(annotation, str) else repr(annotation)
+    text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
+    return re.sub(r"Literal\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), text)
