@@ -20,6 +20,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.comparison import Frame, Keys
@@ -187,6 +188,8 @@ def draw(results: list[dict], path: Path) -> None:
         bottom.set(yscale="log", ylabel="error without one irrep\nof layer 1, 2, 3, times as it is")
         for axes in (top, bottom):
             axes.set_xticks(range(len(NETWORKS)), NETWORKS)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}" if task == "energies" else NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
     for irrep, color in colors.items():
         panels[1, 0].plot([], [], "o", color=color, label=irrep)

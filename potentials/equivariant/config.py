@@ -96,7 +96,7 @@ class EquivariantConfig:
             ValueError: an irrep is of no use in any layer.
         """
         hidden = self.hidden
-        last = Irreps({i: hidden.get(i, hidden[SCALAR]) for i in self.final | {SCALAR}})
+        last = Irreps({irrep: hidden.get(irrep, hidden[SCALAR]) for irrep in self.final})
         shapes = [Irreps({SCALAR: hidden[SCALAR]})]
         for irreps in [*[hidden] * (self.num_layers - 1), last]:
             shapes.append(_only(irreps, {p.target for p in paths(shapes[-1], irreps, self.lmax)}))
