@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from ..potentials.outputs import ERRORS
 from .comparison import Array
@@ -15,6 +16,8 @@ from .figures import BLUE, GRAY, GREEN, ORANGE
 from .irreps import IrrepUsage
 from .projections import project
 
+FINE = (0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 2, 3)  # ticks of multiples
+COARSE = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHARES = {"share": "of the features' square", "variance": "of their variance"}
 SHARES["gradient"] = "of the output's gradient"
 
@@ -37,8 +40,10 @@ def usage_figure(usage: IrrepUsage) -> Figure:
         short = name.removesuffix("_per_atom")
         text = f"{short} RMSE, times\n{usage.errors[name]:.3g} {ERRORS[short]}"
         axes.set(yscale="log", ylabel=text)
+        low, high = axes.get_ylim()
+        axes.set_yticks([x for x in (FINE if high < 3 else COARSE) if low <= x <= high])
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}" if axes.get_ylim()[1] < 5 else NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
     panels[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     for k, (name, text) in enumerate(SHARES.items()):
         values = [getattr(u.statistics, name) for u in usage.stages]
@@ -47,7 +52,7 @@ def usage_figure(usage: IrrepUsage) -> Figure:
     panels[-1].set(ylabel="share within\nthe stage", ylim=(0, 1))
     panels[-1].legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     panels[-1].set_xticks(place, labels, fontsize=8)
-    figure.suptitle(f"{usage.model}: without one irrep of one stage", fontsize=11)
+    figure.suptitle(f"{_name(usage)}: without one irrep of one stage", fontsize=11)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -58,7 +63,7 @@ def embedding_figure(usage: IrrepUsage, colors: Array, meaning: str, method: str
 
     Args:
         usage: with embeddings.
-        colors: (F,) one number for each frame.
+        colors: (F,) one number for each frame; NaN: grey.
         meaning: of these, for the colour bar.
         method: see :func:`.projections.project`.
     """
@@ -69,12 +74,21 @@ def embedding_figure(usage: IrrepUsage, colors: Array, meaning: str, method: str
     points = None
     for axes, ((stage, irrep), values) in zip(panels, usage.embeddings.items(), strict=False):
         x, y = project(values, method).T
-        points = axes.scatter(x, y, c=colors, s=14, cmap="viridis", linewidths=0)
+        known = ~np.isnan(colors)
+        axes.scatter(x[~known], y[~known], color="0.8", s=14, linewidths=0)
+        points = axes.scatter(
+            x[known], y[known], c=colors[known], s=14, cmap="viridis", linewidths=0
+        )
         axes.set_title(f"{stage}, {irrep}", fontsize=9)
         axes.set(xticks=[], yticks=[])
     for axes in panels[len(usage.embeddings) :]:
         axes.set_axis_off()
     if points is not None:
         figure.colorbar(points, ax=panels, label=meaning)
-    figure.suptitle(f"{usage.model}: embeddings of {usage.frames} frames, {method}", fontsize=11)
+    figure.suptitle(f"{_name(usage)}: embeddings of {usage.frames} frames, {method}", fontsize=11)
     return figure
+
+
+def _name(usage: IrrepUsage) -> str:
+    """What a title has room for."""
+    return Path(usage.model).name or "model"

@@ -52,22 +52,22 @@ def project(values: Array, method: str = "pca") -> Array:
 def spacial_scores(structures: Sequence[Atoms]) -> Array | None:
     """Normalised spacial scores (F,) of molecules (Krzyzanowski et al., J. Med. Chem. 66, 12739).
 
-    The graph of a molecule is that of ``atoms.info["smiles"]``, or what RDKit makes of positions.
-    None where RDKit is not installed, a structure is periodic, or has no graph.
+    The graph of a molecule is that of ``atoms.info["smiles"]``, or what RDKit makes of positions;
+    NaN where a structure is periodic or has none. None if no structure has a score, or RDKit is not
+    installed.
     """
     try:
         from rdkit.Chem.SpacialScore import SPS
         from rdkit.rdBase import BlockLogs
     except ImportError:
         return None
-    scores = []
+    scores = np.full(len(structures), np.nan)
     with BlockLogs():
-        for atoms in structures:
+        for k, atoms in enumerate(structures):
             molecule = None if atoms.pbc.any() else _molecule(atoms)
-            if molecule is None:
-                return None
-            scores.append(float(SPS(molecule, normalize=True)))
-    return np.array(scores)
+            if molecule is not None and molecule.GetNumAtoms():
+                scores[k] = SPS(molecule, normalize=True)
+    return None if np.isnan(scores).all() else scores
 
 
 def _molecule(atoms: Atoms) -> Any:

@@ -20,7 +20,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.comparison import Frame, Keys
@@ -186,10 +186,12 @@ def draw(results: list[dict], path: Path) -> None:
         top.set(ylabel=f"RMSE of the {UNITS[quantity]}")
         bottom.axhline(1.0, color="0.5", linewidth=0.8, linestyle=":")
         bottom.set(yscale="log", ylabel="error without one irrep\nof layer 1, 2, 3, times as it is")
+        low, high = bottom.get_ylim()
+        bottom.set_yticks([x for x in (1, 1.2, 1.5, 2, 3, 5, 10, 20) if low < x < high])
+        bottom.yaxis.set_major_formatter("{x:g}")
+        bottom.yaxis.set_minor_locator(NullLocator())
         for axes in (top, bottom):
             axes.set_xticks(range(len(NETWORKS)), NETWORKS)
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}" if task == "energies" else NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
     for irrep, color in colors.items():
         panels[1, 0].plot([], [], "o", color=color, label=irrep)

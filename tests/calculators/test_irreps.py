@@ -138,4 +138,5 @@ def test_spacial_scores_are_those_of_the_graph():
     assert spacial_scores([methanol, named]) == pytest.approx([expected, expected])
     crystal = methanol.copy()
     crystal.pbc = True
-    assert spacial_scores([methanol, crystal]) is None
+    assert np.isnan(spacial_scores([methanol, crystal])).tolist() == [False, True]
+    assert spacial_scores([crystal]) is None
