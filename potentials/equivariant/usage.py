@@ -252,6 +252,8 @@ def _species_means(network: EquivariantNetwork, graphs: list[Graph]) -> dict[str
     counts = torch.zeros(119, device=network.species_index.device)
 
     def keep(graph: Graph, stage: str, features: Features, atoms: Tensor) -> Features:
+        if SCALAR not in features:  # the last layer of a network that predicts dipoles
+            return features
         value = features[SCALAR].to(torch.float64)
         total = value.new_zeros(119, *value.shape[1:]).index_add(0, graph.species[atoms], value)
         sums[stage] = sums[stage] + total if stage in sums else total

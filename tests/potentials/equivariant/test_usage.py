@@ -88,10 +88,13 @@ def test_shuffling_keeps_to_the_species():
     assert torch.equal(graph.species[found.long().flatten()], graph.species[atoms])
 
 
-@pytest.mark.parametrize(("kind", "stages"), [("convolution", 2), ("mace", 4)])
-def test_shares_of_a_stage_add_up(kind, stages):
+@pytest.mark.parametrize(
+    ("kind", "changes", "stages"),
+    [("convolution", {}, 2), ("convolution", {"properties": ("dipole",)}, 2), ("mace", {}, 4)],
+)
+def test_shares_of_a_stage_add_up(kind, changes, stages):
     channels = {"irreps": "3x0e + 3x1o", "lmax": 1}
-    measured = statistics(potential(kind, **channels), [graph_of("TTT", "FFF")])
+    measured = statistics(potential(kind, **channels, **changes), [graph_of("TTT", "FFF")])
     names = {s.stage for s in measured}
     assert len(names) == stages
     for name in names:
