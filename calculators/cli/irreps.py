@@ -12,6 +12,7 @@ from .evaluate import Key, number, progress_bar_of_frames, read_frames
 from .options import Device, Dtype, Model, print_table
 
 if TYPE_CHECKING:
+    from ..ase import PotentialCalculator
     from ..comparison import Array, Frame
     from ..irreps import IrrepUsage
 
@@ -123,14 +124,15 @@ def _colors(frames: list[Frame]) -> tuple[Array, str]:
     return np.array([float(len(atoms)) for atoms in structures]), "atoms"
 
 
-def _write_pruned(found: IrrepUsage, calculator: object, output: Path) -> None:
+def _write_pruned(found: IrrepUsage, calculator: PotentialCalculator, output: Path) -> None:
     """Write the smaller settings as the beginning of a configuration for training."""
     import yaml
 
     from ...potentials.checkpoint import architecture, name_of
+    from ...potentials.equivariant.usage import equivariant
 
     assert found.pruned is not None
-    network = calculator.potential.network  # type: ignore[attr-defined]
+    network = equivariant(calculator.potential)
     name = name_of(network)
     smaller = architecture(name).from_config(found.pruned)  # refuses what cannot be built
     before, after = (sum(p.numel() for p in n.parameters()) for n in (network, smaller))

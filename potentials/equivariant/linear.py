@@ -154,12 +154,10 @@ class Gate(nn.Module):
 
 def add(first: Features, second: Features) -> Features:
     """Sum of two sets of features; an irrep that one of them lacks is zero there."""
-    return {
-        irrep: (first[irrep] + second[irrep])
-        if irrep in first and irrep in second
-        else first.get(irrep, second.get(irrep))  # type: ignore[misc]
-        for irrep in {**first, **second}
-    }
+    total = dict(first)
+    for irrep, value in second.items():
+        total[irrep] = total[irrep] + value if irrep in total else value
+    return total
 
 
 def _multiply(values: Tensor, matrices: Tensor, groups: Groups) -> Tensor:

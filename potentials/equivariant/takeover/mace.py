@@ -13,7 +13,7 @@ from torch import Tensor
 from ...potential import Potential
 from ..irreps import SCALAR, Irreps
 from ..linear import MLP
-from ..mace import MACE, MACEConfig, MACELayer
+from ..mace import MACE, FirstInteraction, MACEConfig, MACELayer
 from ..product import SymmetricProduct, coupled, symmetric
 from .blocks import Arrays, TakeOverError, assign, blocks, fill_linear, to_tensor
 
@@ -33,10 +33,12 @@ def from_mace(arguments: Mapping[str, Any], arrays: Arrays) -> Potential:
     Raises:
         TakeOverError: a block that is not ours, or arrays of other shapes.
     """
-    blocks = {AGNOSTIC: "agnostic", RESIDUAL: "residual"}
+    interactions: dict[str, FirstInteraction] = {AGNOSTIC: "agnostic", RESIDUAL: "residual"}
     first = arguments["interaction_cls_first"]
-    if first not in blocks or arguments.get("interaction_cls", RESIDUAL) != RESIDUAL:
-        raise TakeOverError(f"MACE with {first} is not computed here; known: {', '.join(blocks)}.")
+    if first not in interactions or arguments.get("interaction_cls", RESIDUAL) != RESIDUAL:
+        raise TakeOverError(
+            f"MACE with {first} is not computed here; known: {', '.join(interactions)}."
+        )
     numbers = [int(z) for z in arrays["atomic_numbers"]]
     correlation = arguments["correlation"]
     config = MACEConfig(
@@ -49,7 +51,7 @@ def from_mace(arguments: Mapping[str, Any], arrays: Arrays) -> Potential:
         envelope_power=int(arguments["num_polynomial_cutoff"]),
         average_neighbors=float(arguments["avg_num_neighbors"]),
         correlation=correlation if isinstance(correlation, int) else tuple(correlation),
-        first_interaction=blocks[first],  # type: ignore[arg-type]
+        first_interaction=interactions[first],
         readout_width=Irreps.parse(str(arguments["MLP_irreps"]))[SCALAR],
         radial_width=_equal(arguments["radial_MLP"]),
         radial_depth=len(arguments["radial_MLP"]),
