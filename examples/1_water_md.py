@@ -17,7 +17,7 @@ from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from matplotlib.figure import Figure
 
-from pointedge.calculators import PETCalculator
+from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.trajectories import block_average, radial_distribution
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 400
@@ -25,7 +25,7 @@ model = sys.argv[2] if len(sys.argv) > 2 else "pet-water"
 
 # 64 molecules at 1 g/cm³, equilibrated at 300 K, with velocities; any structure of ASE would do.
 atoms = ase.io.read(files("pointedge.data") / "structures" / "water-64.xyz")
-atoms.calc = PETCalculator(model)
+atoms.calc = PotentialCalculator(model)
 atoms.set_constraint(FixCom())  # three degrees of freedom less, which temperatures then count
 
 dynamics = Langevin(

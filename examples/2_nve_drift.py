@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from pointedge.calculators import PETCalculator
+from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.cli.runs import read_structure
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.md import run_md
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float64")
     arguments = parser.parse_args()
     atoms = read_structure(arguments.structure)
-    atoms.calc = PETCalculator(
+    atoms.calc = PotentialCalculator(
         arguments.model, dtype=arguments.dtype, symmetrize=arguments.symmetrize
     )
     print(f"{'step fs':>8}{'slope':>10}{'± error':>10}  {'fluctuation':>12}{'T':>8}")
