@@ -120,8 +120,9 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
     with _open(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _check(path, potential.state_dict(keep_vars=True), tensors)
-    dtypes = {t.dtype for k, t in tensors.items() if k.startswith("network.")}
-    potential.to(next((d for d in dtypes if d.is_floating_point), torch.float32))
+    # Of its weights: tables of constants are float64 whatever the network's type.
+    weights = (tensors[f"network.{name}"].dtype for name, _ in potential.network.named_parameters())
+    potential.to(next((d for d in weights if d.is_floating_point), torch.float32))
     potential.load_state_dict(tensors, strict=True)
     return potential.eval()
 

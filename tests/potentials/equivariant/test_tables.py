@@ -78,6 +78,14 @@ def test_quadrupoles_are_the_harmonics_as_matrices():
     assert matrices.diagonal(dim1=1, dim2=2).sum(-1).abs().max() < ROUNDING
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_checkpoint_keeps_the_type_of_its_weights(tmp_path, dtype):
+    checkpoint.save(Potential(small().to(dtype)), tmp_path / "model.safetensors")
+    found = checkpoint.load(tmp_path / "model.safetensors")
+    assert {p.dtype for p in found.network.parameters()} == {dtype}
+    assert found.network.tables.coupling((0, 1, 1)).dtype == torch.float64
+
+
 def test_a_checkpoint_needs_no_e3nn(tmp_path, monkeypatch):
     potential = Potential(small().to(torch.float64))
     graph = Graph.from_atoms(structures.patterns()["TTT"], 3.0)
