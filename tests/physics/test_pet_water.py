@@ -15,7 +15,7 @@ from pointedge.potentials.graph import Graph
 from .numerics import DERIVATIVE
 
 
-@pytest.fixture(scope="module", params=["pet-water", "pet-water-o3"])
+@pytest.fixture(scope="module", params=["pet-water", "pet-water-o3", "mace-water"])
 def potential(request):
     return load_potential(request.param).to(torch.float64)
 
