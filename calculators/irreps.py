@@ -87,7 +87,7 @@ class IrrepUsage:
                     "irrep": str(u.statistics.irrep),
                     "zeroed": u.zeroed,
                     "shuffled": u.shuffled,
-                    "growth": self.growth(u),
+                    "growth": growth if np.isfinite(growth := self.growth(u)) else None,
                 }
                 for u in self.stages
             ],

@@ -15,6 +15,19 @@ METHODS = ("pca", "phate")
 SMILES = "smiles"  # where a structure may name its graph, in atoms.info
 
 
+def require(method: str) -> None:
+    """Raise ValueError unless a projection is known and installed."""
+    refuse_misspelt("projection", method, METHODS)
+    if method == "phate":
+        try:
+            import phate  # noqa: F401
+        except ImportError:
+            raise ValueError(
+                "the projection 'phate' needs the package phate (GPL-2); run "
+                "`pip install 'pointedge[analysis]'`, or take 'pca'."
+            ) from None
+
+
 def project(values: Array, method: str = "pca") -> Array:
     """Coordinates (F, 2) of embeddings (F, channels).
 
@@ -24,22 +37,16 @@ def project(values: Array, method: str = "pca") -> Array:
             ``phate``, whose licence is GPL-2.
 
     Raises:
-        ValueError: an unknown method, or fewer than three structures.
-        ImportError: ``phate`` is not installed.
+        ValueError: an unknown method, one that is not installed, or fewer than three structures.
     """
-    refuse_misspelt("projection", method, METHODS)
+    require(method)
     if len(values) < 3:
         raise ValueError(f"a projection takes 3 structures or more, not {len(values)}.")
     spread = values.std(axis=0)
     standard = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     if method == "phate":
-        try:
-            import phate
-        except ImportError as error:
-            raise ImportError(
-                "the projection 'phate' needs the package phate (GPL-2); run "
-                "`pip install 'pointedge[analysis]'`, or take 'pca'."
-            ) from error
+        import phate
+
         operator = phate.PHATE(knn=min(5, len(values) - 1), random_state=0, verbose=0, n_jobs=1)
         return np.asarray(operator.fit_transform(standard), dtype=float)
     u, s, _ = np.linalg.svd(standard, full_matrices=False)

@@ -42,13 +42,12 @@ def irreps(
     dtype: Dtype = None,
 ) -> None:
     """Print what a model's errors are without each irrep of each layer, and what features weigh."""
-    from ...potentials.suggestions import refuse_misspelt
     from ...potentials.training.data import find_file
     from ..ase import PotentialCalculator
     from ..irreps import irrep_usage, number_of_evaluations
-    from ..projections import METHODS
+    from ..projections import require
 
-    refuse_misspelt("projection", projection, METHODS)
+    require(projection)  # before what takes long
     calculator = PotentialCalculator(model, device=device, dtype=dtype)
     requested = {
         "energy": energy_key,
@@ -66,7 +65,9 @@ def irreps(
     print("\n".join(used))
     print_usage(found)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "irreps.json").write_text(json.dumps(found.to_dict(), indent=2) + "\n")
+    (output / "irreps.json").write_text(
+        json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
+    )
     _draw(found, frames, projection, output)
     if found.pruned is not None:
         _write_pruned(found, calculator, output)

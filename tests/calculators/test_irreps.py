@@ -116,7 +116,7 @@ def test_projections_that_cannot_be_made_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="takes 3 structures or more, not 2"):
         project(np.zeros((2, 2)))
     monkeypatch.setitem(__import__("sys").modules, "phate", None)
-    with pytest.raises(ImportError, match=r"GPL-2.*pip install 'pointedge\[analysis\]'"):
+    with pytest.raises(ValueError, match=r"GPL-2.*pip install 'pointedge\[analysis\]'"):
         project(np.random.default_rng(0).normal(size=(8, 3)), "phate")
 
 
