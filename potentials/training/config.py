@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    model_validator,
+)
 
 from ..suggestions import did_you_mean
+
+Kind = Literal["squared", "absolute", "huber"]
 
 
 class _Strict(BaseModel):
@@ -36,21 +45,81 @@ class Data(_Strict):
     stress_key: str = Field("REF_stress", description="eV/Å³, ASE's sign; 3x3 or Voigt")
     dipole_key: str = Field("REF_dipole", description="e·Å")
     polarizability_key: str = Field("REF_polarizability", description="any unit; 3x3, symmetric")
+    weight_key: str | None = Field(
+        None, description="info key of a frame's weight in the loss; without it 1"
+    )
+    group_weights: dict[str, dict[str, NonNegativeFloat]] = Field(
+        {}, description="factors on that weight: of an info key, for each of its values"
+    )
+
+
+class Kinds(_Strict):
+    """What an error of each label counts in the loss; one word stands for all labels."""
+
+    energy: Kind = Field("squared", description="penalty of an error of the energy per atom")
+    forces: Kind = Field("squared", description="penalty of an error of a force component")
+    stress: Kind = Field("squared", description="penalty of an error of a stress component")
+    dipole: Kind = Field("squared", description="penalty of an error of a dipole component")
+    polarizability: Kind = Field("squared", description="penalty of an error of a component")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, values: Any) -> Any:
+        return dict.fromkeys(cls.model_fields, values) if isinstance(values, str) else values
+
+
+class HuberDeltas(_Strict):
+    """Errors beyond which a Huber penalty grows linearly."""
+
+    energy: float = Field(0.01, gt=0, description="eV/atom")
+    forces: float = Field(0.1, gt=0, description="eV/Å")
+    stress: float = Field(0.001, gt=0, description="eV/Å³")
+    dipole: float = Field(0.1, gt=0, description="e·Å")
+    polarizability: float = Field(1.0, gt=0, description="in the unit of the labels")
 
 
 class Loss(_Strict):
-    """Weights of the squared errors, each relative to its own running mean; 0 leaves a label out.
+    """What is minimised: for every label weight × mean penalty / scale; weight 0 leaves it out.
 
-    Relative errors need no units, and no label drowns the others at any stage of a training
-    (the sliding errors of the original PET, arXiv 2305.19302, followed step by step).
+    Sliding scales need no units, and no label drowns the others at any stage of a training; fixed
+    weights are per unit of the penalty, such as 1/(eV/Å)² for squared errors of forces.
     """
 
-    energy: float = Field(0.1, ge=0, description="of the energy per atom")
-    forces: float = Field(1.0, ge=0, description="of force components")
-    stress: float = Field(0.0, ge=0, description="of stress components")
-    dipole: float = Field(0.0, ge=0, description="of dipole components")
-    polarizability: float = Field(0.0, ge=0, description="of polarizability components")
-    memory: float = Field(0.98, ge=0, lt=1, description="decay of the running means per step")
+    energy: float = Field(0.1, ge=0, description="weight of the energy per atom")
+    forces: float = Field(1.0, ge=0, description="weight of force components")
+    stress: float = Field(0.0, ge=0, description="weight of stress components")
+    dipole: float = Field(0.0, ge=0, description="weight of dipole components")
+    polarizability: float = Field(0.0, ge=0, description="weight of polarizability components")
+    kind: Kinds = Kinds()
+    huber_delta: HuberDeltas = HuberDeltas()
+    normalization: Literal["sliding", "sliding_epoch", "fixed"] = Field(
+        "sliding",
+        description="scale of each label: running mean of its own penalty, from step to step"
+        " (sliding) or from validation to validation (sliding_epoch, as in the original PET), or 1:"
+        " weights are per eV/atom, eV/Å, eV/Å³ and e·Å (fixed, as in metatrain)",
+    )
+    memory: float = Field(0.98, ge=0, lt=1, description="decay of running means per step")
+    epoch_memory: float = Field(
+        0.7, ge=0, lt=1, description="of their roots per validation, for sliding_epoch"
+    )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels with a weight."""
+        return tuple(name for name in Kinds.model_fields if getattr(self, name) > 0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.labels:
+            raise ValueError("all weights are 0; give one label a weight, such as forces: 1.")
+        for name in Kinds.model_fields:
+            changed = getattr(self.huber_delta, name) != getattr(HuberDeltas(), name)
+            if changed and getattr(self.kind, name) != "huber":
+                raise ValueError(
+                    f"huber_delta.{name} is set, but kind.{name} is {getattr(self.kind, name)!r};"
+                    " set it to 'huber', or leave huber_delta out."
+                )
+        return self
 
 
 class Optimization(_Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ class Batch:
         stress: (B, 3, 3) eV/Å³.
         dipole: (B, 3) e·Å.
         polarizability: (B, 3, 3), in any unit.
+        weight: (B,) of the structures in the loss.
     """
 
     graph: Graph
@@ -41,18 +43,19 @@ class Batch:
     stress: Tensor
     dipole: Tensor
     polarizability: Tensor
+    weight: Tensor
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
         """Join batches into one."""
         return cls(
             Graph.batch([b.graph for b in batches]),
-            *(torch.cat([getattr(b, name) for b in batches]) for name in LABELS),
+            *(torch.cat([getattr(b, name) for b in batches]) for name in (*LABELS, "weight")),
         )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        labels = {n: getattr(self, n).to(device) for n in LABELS}
+        labels = {n: getattr(self, n).to(device) for n in (*LABELS, "weight")}
         return replace(self, graph=self.graph.to(device), **labels)
 
     def rotated(self, rotations: Tensor) -> Batch:
@@ -165,7 +168,25 @@ def labelled(atoms: Atoms, data: Data, cutoff: float, inputs: tuple[str, ...]) -
         stress=_or_nan(stress, (3, 3)).reshape(1, 3, 3),
         dipole=_or_nan(dipole, (3,)).reshape(1, 3),
         polarizability=_or_nan(polarizability, (3, 3)).reshape(1, 3, 3),
+        weight=torch.tensor([frame_weight(atoms, data)], dtype=torch.float64),
     )
+
+
+def frame_weight(atoms: Atoms, data: Data) -> float:
+    """Weight of a frame in the loss: its own times those of its groups."""
+    weight = atoms.info.get(data.weight_key, 1.0) if data.weight_key else 1.0
+    try:
+        weight = float(weight)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(
+            f"weight {data.weight_key} = {atoms.info[data.weight_key]!r} of a frame is not a number"
+            " from 0 on."
+        )
+    for key, factors in data.group_weights.items():
+        weight *= factors.get(str(atoms.info.get(key)), 1.0)
+    return weight
 
 
 def loader(batches: Sequence[Batch], batch_size: int, seed: int | None = None) -> DataLoader[Batch]:

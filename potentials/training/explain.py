@@ -103,4 +103,5 @@ def _kind(annotation: Any) -> str:
     """A type as people write it, and choices as such."""
     text = annotation if isinstance(annotation, str) else repr(annotation)
     text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
+    text = re.sub(r"Annotated\[(\w+), [^]]*\]", r"\1", text)
     return re.sub(r"Literal\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from ..outputs import ERRORS
 from ..potential import Potential
 from .config import TrainingConfig
-from .data import Batch
-from .loss import SlidingLoss, residuals
+from .data import LABELS, Batch
+from .loss import Residual, WeightedLoss, residuals
 
 
 class TrainingModule(lightning.LightningModule):
@@ -24,41 +25,54 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.potential = potential
         self.config = config
-        self.loss = SlidingLoss(config.loss)
+        self.loss = WeightedLoss(config.loss)
         self.total_steps = total_steps
         self.seconds = 0.0  # spent in training steps and validation, over all resumed parts
         self._clock: float | None = None
-        self._squares: dict[str, list[Tensor]] = {}
+        self._sums: Tensor | None = None  # (2, L, 2) squares and penalties of the validation
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of a batch, turned at random."""
         optimization = self.config.optimization
         if optimization.augment:
             batch = batch.augmented(seed=optimization.seed + 1_000_003 * (self.global_step + 1))
-        errors = self._errors(batch, create_graph=True)
+        errors = self._residuals(batch, create_graph=True)
         loss = self.loss(errors)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss.item()} in step {self.global_step}; lower the learning rate."
             )
         self.log("loss", loss.detach(), prog_bar=True)
-        if "forces" in errors and errors["forces"].numel():
-            rmse = 1000 * errors["forces"].detach().square().mean().sqrt()
-            self.log("force_rmse", rmse, prog_bar=True)
+        if "forces" in errors:
+            self.log("force_rmse", 1000 * errors["forces"].rmse().detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Collect the squared errors of a batch."""
-        for name, error in self._errors(batch, create_graph=False).items():
-            self._squares.setdefault(name, []).append(error.detach().square())
+        """Collect the squared errors, and the penalties, of a batch."""
+        errors = self._residuals(batch, create_graph=False)
+        squares = torch.zeros_like(self.loss.sums({}))
+        for name, residual in errors.items():
+            squares[LABELS.index(name)] = replace(
+                residual, weight=torch.ones_like(residual.weight)
+            ).sums()
+        sums = torch.stack([squares, self.loss.sums(errors)])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def validation_errors(self) -> dict[str, float]:
-        """Root mean squared errors since the last call, in units of ERRORS."""
-        squares = {name: torch.cat(parts) for name, parts in self._squares.items()}
-        self._squares = {}
-        return {n: 1000 * s.mean().sqrt().item() for n, s in squares.items() if s.numel()}
+        """Root mean squared errors since the last call, in units of ERRORS, over all ranks.
 
-    def _errors(self, batch: Batch, *, create_graph: bool) -> dict[str, Tensor]:
+        Scales of the loss that follow validations do so here.
+        """
+        if self._sums is None:
+            return {}
+        squares, penalties = self.loss.reduce(self._sums)
+        self._sums = None
+        self.loss.validated(penalties)
+        means = zip(LABELS, squares.tolist(), strict=True)
+        return {name: 1000 * math.sqrt(total / n) for name, (total, n) in means if n}
+
+    def _residuals(self, batch: Batch, *, create_graph: bool) -> dict[str, Residual]:
+        """Errors of the labels that the loss asks for; in a validation, of more."""
         weights = self.config.loss
         has_energy = "energy" in self.potential.properties
         prediction = self.potential(
@@ -67,7 +81,8 @@ class TrainingModule(lightning.LightningModule):
             virial=weights.stress > 0,
             create_graph=create_graph,
         )
-        return residuals(prediction, batch)
+        labels = self.loss.labels if create_graph else LABELS
+        return residuals(prediction, batch, [n for n in labels if has_energy or n != "energy"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; norms, biases and embeddings do not decay."""

@@ -30,7 +30,7 @@ from .data import (
     refuse_overlap,
 )
 from .distill import distill_auxiliary
-from .loss import SlidingLoss
+from .loss import WeightedLoss
 from .module import TrainingModule, in_words
 
 LAST = "last.ckpt"
@@ -138,7 +138,7 @@ def finish(
         for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
             potential.baseline[number] = energy
         refitted = errors()
-        score = SlidingLoss(config.loss).score
+        score = WeightedLoss(config.loss).score
         if score(refitted) <= score(before):
             after, what = refitted, "baseline fitted again"
         else:

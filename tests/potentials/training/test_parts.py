@@ -7,16 +7,15 @@ import torch
 from ase import Atoms
 
 from pointedge.potentials.potential import Potential
-from pointedge.potentials.training.config import Data, Frames, Loss, TrainingConfig
+from pointedge.potentials.training.config import Data, Frames, TrainingConfig
 from pointedge.potentials.training.data import (
-    Batch,
     EpochSampler,
     find_file,
     fit_baseline,
     labelled,
     read_frames,
 )
-from pointedge.potentials.training.loss import SlidingLoss, residuals
+from pointedge.potentials.training.loss import residuals
 from pointedge.potentials.training.module import learning_rate
 
 from ...networks import tiny_pet
@@ -85,15 +84,6 @@ def test_stress_labels_in_either_form():
         np.testing.assert_array_equal(batch.stress[0].numpy(), full)
 
 
-def test_missing_labels_are_masked():
-    bare = water()
-    del bare.info["REF_energy"], bare.arrays["REF_forces"]
-    batch = Batch.join([labelled(a, DATA, 3.0, ()) for a in (water(), bare)])
-    potential = Potential(tiny_pet(0, species=(1, 8), cutoff=3.0))
-    errors = residuals(potential(batch.graph, virial=True), batch)
-    assert {k: v.numel() for k, v in errors.items()} == {"energy": 1, "forces": 9, "stress": 0}
-
-
 def test_baseline_of_one_composition_reproduces_its_energy():
     batches = [labelled(water(REF_energy=-30.0 - k), DATA, 3.0, ()) for k in range(2)]
     baseline = fit_baseline((1, 8), batches, torch.zeros(2, dtype=torch.float64))
@@ -135,17 +125,6 @@ def test_epoch_order_depends_on_seed_and_epoch_only():
     assert list(sampler) == first
 
 
-def test_sliding_loss_is_weighted_and_relative():
-    loss = SlidingLoss(Loss(energy=0.5, forces=2.0, memory=0.5))
-    errors = {"energy": torch.tensor([3.0]), "forces": torch.tensor([1.0, -1.0])}
-    assert loss(errors).item() == pytest.approx(2.5), "first errors are their own mean"
-    # energy: mean (9 + 1) / 2 = 5 -> 1 / 5; forces: mean (1 + 4) / 2 -> 4 / 2.5
-    errors = {"energy": torch.tensor([1.0]), "forces": torch.tensor([2.0, -2.0])}
-    assert loss(errors).item() == pytest.approx(0.5 / 5 + 2.0 * 4 / 2.5)
-    with pytest.raises(ValueError, match="no frame"):
-        loss({"energy": torch.zeros(0)})
-
-
 def test_learning_rate_warms_up_and_falls_to_zero():
     rates = [learning_rate(p, 1.0, 0.1) for p in np.linspace(0, 1, 101)]
     assert rates[0] == pytest.approx(0.01)
@@ -162,7 +141,7 @@ def test_weight_gradients_of_derivative_losses_by_finite_differences(label):
 
     def loss():
         prediction = potential(batch.graph, virial=True, create_graph=True)
-        return residuals(prediction, batch)[label].square().sum()
+        return residuals(prediction, batch)[label].sums()[0]
 
     parameters = list(potential.network.parameters())
     gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
