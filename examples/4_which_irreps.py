@@ -34,7 +34,7 @@ from pointedge.potentials.equivariant.widths import (
     number_of_parameters,
 )
 from pointedge.potentials.training.config import TrainingConfig
-from pointedge.potentials.training.data import find_file
+from pointedge.potentials.training.reading import find_file
 from pointedge.potentials.training.run import train
 
 HERE = Path(__file__).parent

@@ -32,8 +32,8 @@ def distill_auxiliary(
     import ase.io
 
     from ...potentials import checkpoint
-    from ...potentials.training.data import find_file
     from ...potentials.training.distill import distill_auxiliary as run
+    from ...potentials.training.reading import find_file
     from ..models import load_potential
 
     if output.exists() and not overwrite:

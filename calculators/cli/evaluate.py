@@ -50,7 +50,7 @@ def evaluate(
     symmetrize: Symmetrize = None,
 ) -> None:
     """Print the errors of a model per component, element and group, and its worst frames."""
-    from ...potentials.training.data import find_file
+    from ...potentials.training.reading import find_file
     from ..evaluation import evaluate as run
     from ..models import make_calculator
 

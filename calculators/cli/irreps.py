@@ -42,7 +42,7 @@ def irreps(
     dtype: Dtype = None,
 ) -> None:
     """Print what a model's errors are without each irrep of each layer, and what features weigh."""
-    from ...potentials.training.data import find_file
+    from ...potentials.training.reading import find_file
     from ..ase import PotentialCalculator
     from ..irreps import irrep_usage, number_of_evaluations
     from ..projections import require

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -24,27 +26,88 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+AUTO = "auto"
+
+
+def parse_slice(text: str) -> slice:
+    """The slice that a text such as "::10", ":80" or "-1" means; raises ValueError for others."""
+    try:
+        numbers = [int(part) if part.strip() else None for part in str(text).split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or numbers == [None]:
+        raise ValueError(f"{text!r} is not a slice; write start:stop:step, such as ':80' or '::10'")
+    if len(numbers) == 1:
+        (k,) = numbers
+        return slice(k, None if k == -1 else k + 1)  # type: ignore[operator]
+    if len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1:
+        raise ValueError(f"{text!r} has a step below 1; frames are read in their order")
+    return slice(*numbers)
+
+
+def _slice_text(text: str) -> str:
+    parse_slice(text)
+    return text
+
+
+SliceText = Annotated[str, BeforeValidator(str), AfterValidator(_slice_text)]
+
+
 class Frames(_Strict):
     """Which frames to read: files, and the values of ``atoms.info`` keys to select."""
 
-    files: list[str] = Field(min_length=1, description="ASE-readable files")
-    index: str = Field(":", description="which frames of each file, as ASE slices them: ':80'")
+    files: list[str] = Field(
+        min_length=1,
+        description="files that ASE can read, or of a named data set: see `pointedge data list`",
+    )
+    index: SliceText = Field(":", description="which frames of each file, as a slice: ':80'")
     where: dict[str, list[str]] = Field(
         {}, description="keep frames whose info key has one of these"
     )
+    take: SliceText | None = Field(
+        None, description="keep this slice of the frames selected so far: '::10' is every tenth"
+    )
+    leave: SliceText | None = Field(
+        None, description="keep all but this slice: the rest of a `take` of the same frames"
+    )
+
+    @model_validator(mode="after")
+    def _take_or_leave(self) -> Frames:
+        if self.take is not None and self.leave is not None:
+            raise ValueError("a selection has either take or leave")
+        return self
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Selections = Annotated[list[Frames], BeforeValidator(_several)]  # one is as good as a list of one
+Key = str | None
 
 
 class Data(_Strict):
-    """Training and validation frames, and the names of their labels."""
+    """Frames, and the names of their labels: "auto" for the usual ones, null to read none."""
 
-    train: Frames
-    validation: Frames
+    train: Selections = Field(min_length=1, description="one selection or a list of them")
+    validation: Selections = Field(
+        min_length=1, description="one selection or a list of them; chooses the best weights"
+    )
+    test: Selections = Field(
+        [], description="selections that neither train nor choose; errors are reported at the end"
+    )
     description: str = Field("", description="origin, method and licence, for the model card")
-    energy_key: str = Field("REF_energy", description="eV")
-    forces_key: str = Field("REF_forces", description="eV/Å")
-    stress_key: str = Field("REF_stress", description="eV/Å³, ASE's sign; 3x3 or Voigt")
-    dipole_key: str = Field("REF_dipole", description="e·Å")
-    polarizability_key: str = Field("REF_polarizability", description="any unit; 3x3, symmetric")
+    energy_key: Key = Field(AUTO, description="eV; auto: REF_energy, energy and the like")
+    forces_key: Key = Field(AUTO, description="eV/Å; auto: REF_forces, forces and the like")
+    stress_key: Key = Field(
+        AUTO,
+        description="eV/Å³, negative if compressed, 3x3 or Voigt; or a virial, -stress · volume in"
+        " eV, if 'virial' is in its name; auto: REF_stress, stress, then virial",
+    )
+    dipole_key: Key = Field(AUTO, description="e·Å; auto: REF_dipole, dipole")
+    polarizability_key: Key = Field(
+        AUTO, description="any unit; 3x3, symmetric; auto: REF_polarizability, polarizability"
+    )
     weight_key: str | None = Field(
         None, description="info key of a frame's weight in the loss; without it 1"
     )
@@ -184,23 +247,32 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals:
         raise ValueError(f"an override reads section.key=value, not {override!r}.")
     *sections, last = key.split(".")
+    node: Any = tree
     for section in sections:
-        tree = tree.setdefault(section, {})
-    tree[last] = yaml.safe_load(value)
+        node = node[int(section)] if isinstance(node, list) else node.setdefault(section, {})
+    node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
 
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = [str(part) for part in first["loc"] if part != 0]  # most selections are the only one
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = _section(path[:-1]).model_fields
         return f"unknown setting {where!r}; {did_you_mean(path[-1], known)}"
-    return f"{where}: {first['msg']} (found {first['input']!r})."
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason} (found {first['input']!r})."
 
 
 def _section(path: list[str]) -> type[BaseModel]:
     section: type[BaseModel] = TrainingConfig
     for name in path:
-        section = section.model_fields[name].annotation  # type: ignore[assignment]
+        if not name.isdigit():  # the number of an entry of a list
+            section = section_of(section.model_fields[name].annotation)  # type: ignore[assignment]
     return section
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The class of a section of the tree, or of the entries of a list of such; None for a value."""
+    (inner,) = get_args(annotation) if get_origin(annotation) is list else (annotation,)
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None

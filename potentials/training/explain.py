@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..checkpoint import architecture
-from .config import TrainingConfig
+from .config import TrainingConfig, section_of
 
 ROLE = re.compile(r":\w+:`[.~]*([\w.]+)`")  # of reStructuredText
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*)$")
@@ -50,9 +50,12 @@ def _of_model(model: type[BaseModel], values: BaseModel | None, prefix: str) -> 
     """Settings of a section of the tree, and of those in it."""
     for name, field in model.model_fields.items():
         value = None if values is None else getattr(values, name)
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _of_model(inner, value, f"{prefix}{name}.")
+        inner = section_of(field.annotation)
+        if inner is not None:
+            several = value if isinstance(value, list) and value else [value or None]
+            for k, one in enumerate(several):
+                place = f"{name}.{k}." if len(several) > 1 else f"{name}."
+                yield from _of_model(inner, one, prefix + place)
             continue
         if values is None:
             value = "(required)" if field.is_required() else field.get_default()

@@ -16,22 +16,14 @@ from lightning.pytorch.loggers import CSVLogger
 
 from .. import checkpoint
 from ..potential import Potential
+from .baseline import fit_baseline
 from .callbacks import BEST, ExponentialAverage, KeepBest
 from .config import TrainingConfig
-from .data import (
-    LABELS,
-    Batch,
-    find_file,
-    fit_baseline,
-    frame_hash,
-    labelled,
-    loader,
-    read_frames,
-    refuse_overlap,
-)
+from .data import LABELS, Batch, labelled, loader
 from .distill import distill_auxiliary
 from .loss import WeightedLoss
 from .module import TrainingModule, in_words
+from .reading import find_file, frame_hash, read_frames, refuse_overlap
 
 LAST = "last.ckpt"
 AUXILIARY_FRAMES = 20  # whose bonds an auxiliary network learns
@@ -66,7 +58,13 @@ def train(
     lightning.seed_everything(config.optimization.seed, verbose=False)
     train_frames = read_frames(config.data.train, folder)
     validation_frames = read_frames(config.data.validation, folder)
-    refuse_overlap(train_frames, validation_frames)
+    refuse_overlap(
+        {
+            "training": [frame_hash(a) for a in train_frames],
+            "validation": [frame_hash(a) for a in validation_frames],
+            "test": [frame_hash(a) for a in read_frames(config.data.test, folder)],
+        }
+    )
     potential = _initial_potential(config, folder, train_frames + validation_frames)
     batches = [
         [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
@@ -79,7 +77,7 @@ def train(
         _normalize(potential, batches[0])
     potential.information["training_data_sha256"] = _data_hash(train_frames)
     potential.information["trained_on"] = config.data.description or ", ".join(
-        config.data.train.files
+        name for selection in config.data.train for name in selection.files
     )
     potential.information["training"] = config.model_dump()
 
@@ -254,8 +252,9 @@ def _require_labels(
         if getattr(config.loss, label) > 0 and missing:
             key = getattr(config.data, f"{label}_key")
             raise ValueError(
-                f"the loss has {label}, but no {name} frame has {key!r}; set data.{label}_key, or "
-                f"loss.{label}=0."
+                f"the loss has {label}, but no {name} frame has one (data.{label}_key={key}); set "
+                f"data.{label}_key to its name, "
+                f"or loss.{label}=0."
             )
 
 

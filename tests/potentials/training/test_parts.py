@@ -7,16 +7,12 @@ import torch
 from ase import Atoms
 
 from pointedge.potentials.potential import Potential
+from pointedge.potentials.training.baseline import fit_baseline
 from pointedge.potentials.training.config import Data, Frames, TrainingConfig
-from pointedge.potentials.training.data import (
-    EpochSampler,
-    find_file,
-    fit_baseline,
-    labelled,
-    read_frames,
-)
+from pointedge.potentials.training.data import EpochSampler, labelled
 from pointedge.potentials.training.loss import residuals
 from pointedge.potentials.training.module import learning_rate
+from pointedge.potentials.training.reading import find_file, read_frames
 
 from ...networks import tiny_pet
 
@@ -70,7 +66,7 @@ def test_frames_are_selected_by_info_and_found_in_the_data_folder(tmp_path, monk
 
 
 def test_labels_of_wrong_shape_or_not_finite_are_refused():
-    with pytest.raises(ValueError, match="REF_stress has shape"):
+    with pytest.raises(ValueError, match="REF_stress of the frame has shape"):
         labelled(water(REF_stress=np.zeros(5)), DATA, 3.0, ())
     with pytest.raises(ValueError, match="not finite"):
         labelled(water(REF_energy=np.nan), DATA, 3.0, ())

@@ -1,0 +1,189 @@
+"""Frames of files: where files are found, how frames are read, and which are selected."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from .config import Frames, parse_slice
+
+# Å. Copies of a frame in files of fewer digits still have the same hash; frames that are closer to
+# each other than this teach and test the same thing.
+SAME_POSITION = 1e-3
+SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
+MOMENTS = ("initial_magmoms", "REF_magmoms", "REF_spin")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A structure and where it came from, for messages."""
+
+    atoms: Atoms
+    file: str = ""
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"frame {self.index} of {self.file}" if self.file else "the frame"
+
+
+def read_frames(selection: Frames | Sequence[Frames], folder: Path) -> list[Atoms]:
+    """Structures of all selected frames, see :func:`iterate_frames`."""
+    return [frame.atoms for frame in iterate_frames(selection, folder)]
+
+
+def iterate_frames(selection: Frames | Sequence[Frames], folder: Path) -> Iterator[Frame]:
+    """Read the selected frames one by one, in the order of selections, files and frames.
+
+    Args:
+        selection: which frames; several selections are read one after the other.
+        folder: where files are looked for first, see :func:`find_file`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read or is empty, or a selection has no frame.
+    """
+    for one in [selection] if isinstance(selection, Frames) else selection:
+        found = False
+        for frame in _taken(one, lambda one=one: _kept(one, folder)):  # type: ignore[misc]
+            found = True
+            yield frame
+        if not found:
+            raise ValueError(_nothing(one, folder))
+
+
+def _taken(selection: Frames, read: Callable[[], Iterator[Frame]]) -> Iterator[Frame]:
+    """Apply ``take`` or ``leave``; slices that count from the end cost one more reading."""
+    text = selection.take or selection.leave
+    if text is None:
+        yield from read()
+        return
+    part = parse_slice(text)
+    from_end = any(x is not None and x < 0 for x in (part.start, part.stop))
+    chosen = range(*part.indices(sum(1 for _ in read()) if from_end else sys.maxsize))
+    for k, frame in enumerate(read()):
+        if (k in chosen) == (selection.take is not None):
+            yield frame
+
+
+def _kept(selection: Frames, folder: Path) -> Iterator[Frame]:
+    for name in selection.files:
+        for frame in read_file(find_file(name, folder), name, selection.index):
+            if all(str(frame.atoms.info.get(k)) in v for k, v in selection.where.items()):
+                yield frame
+
+
+def read_file(path: Path, name: str | None = None, index: str = ":") -> Iterator[Frame]:
+    """Frames of a file that ASE can read, as a generator; raises ValueError if it cannot."""
+    shown = f"{name or path}{'' if index == ':' else f'[{index}]'}"
+    frames = _database(path, index) if path.suffix == ".db" else ase.io.iread(path, index)
+    k = -1
+    while True:
+        try:
+            atoms = next(frames, None)
+        except Exception as error:  # readers of ASE raise anything
+            raise ValueError(
+                f"{path} cannot be read after {k + 1} frames: {type(error).__name__}: {error}; "
+                "give a file that ase.io.read can read."
+            ) from error
+        if atoms is None:
+            break
+        k += 1
+        if not len(atoms):
+            raise ValueError(f"frame {k} of {shown} has no atoms; remove it.")
+        yield Frame(atoms, shown, k)
+    if k < 0 and index == ":":
+        raise ValueError(f"{path} holds no frames; is it complete?")
+
+
+def _database(path: Path, index: str) -> Iterator[Atoms]:
+    """Rows of an ASE database; their key-value pairs and data become ``atoms.info``."""
+    import ase.db
+
+    with ase.db.connect(path) as database:
+        chosen = range(*parse_slice(index).indices(database.count()))
+        for k, row in enumerate(database.select()):
+            if k in chosen:
+                atoms = row.toatoms()
+                atoms.info.update(row.key_value_pairs)
+                atoms.info.update(row.data)
+                yield atoms
+
+
+def _nothing(selection: Frames, folder: Path) -> str:
+    """Why a selection has no frame."""
+    files = ", ".join(selection.files)
+    for key, values in selection.where.items():
+        seen: set[str] = set()
+        for name in selection.files:
+            for frame in read_file(find_file(name, folder), name, selection.index):
+                seen.add(str(frame.atoms.info.get(key)))
+        if not seen & set(values):
+            return (
+                f"no frame {selection.index} of {files} has {key} {' or '.join(values)}; "
+                f"it is {', '.join(sorted(islice(seen, 12))) or 'in none'}."
+            )
+    part = f", take {selection.take}" if selection.take else ""
+    part += f", leave {selection.leave}" if selection.leave else ""
+    return (
+        f"no frame of {files} is selected by index {selection.index}, where {selection.where}"
+        f"{part}; widen the selection."
+    )
+
+
+def find_file(name: str, folder: Path) -> Path:
+    """Return the path of a data file; raises FileNotFoundError with the places tried."""
+    places = [folder / name]
+    if "POINTEDGE_DATA" in os.environ:
+        places.append(Path(os.environ["POINTEDGE_DATA"]) / name)
+    for place in places:
+        if place.is_file():
+            return place
+    tried = " and ".join(str(place) for place in places)
+    raise FileNotFoundError(
+        f"data file {name} not found at {tried}; give a path relative to {folder}, or set "
+        "POINTEDGE_DATA to the folder that holds it."
+    )
+
+
+def frame_hash(atoms: Atoms) -> str:
+    """Hash (16 hexadecimal digits) of species, positions and cell to 1e-3 Å, and moments.
+
+    Labels do not enter. Atoms that are wrapped, shifted or in another order have another hash.
+    """
+    digest = hashlib.sha256(atoms.numbers.astype("<i8").tobytes())
+    for array, unit in ((atoms.positions, SAME_POSITION), (np.asarray(atoms.cell), SAME_POSITION)):
+        digest.update(_rounded(array, unit))
+    for key in MOMENTS:
+        if key in atoms.arrays and np.any(atoms.arrays[key]):
+            digest.update(_rounded(atoms.arrays[key], SAME_MOMENT))
+            break
+    for key in ("charge", "spin"):
+        if key in atoms.info:
+            digest.update(f"{key} {atoms.info[key]}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _rounded(array: np.ndarray, unit: float) -> bytes:
+    return np.rint(np.asarray(array, dtype=float) / unit).astype("<i8").tobytes()
+
+
+def refuse_overlap(sets: dict[str, Sequence[str]]) -> None:
+    """Raise ValueError if a frame is in two sets of frame hashes, such as {"training": ...}."""
+    seen: dict[str, tuple[str, int]] = {}
+    for name, hashes in sets.items():
+        for k, one in enumerate(hashes):
+            other, twin = seen.setdefault(one, (name, k))
+            if other != name:
+                raise ValueError(
+                    f"{name} frame {k} is {other} frame {twin}: errors would look too small; "
+                    "split the data by source."
+                )
