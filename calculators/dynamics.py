@@ -144,6 +144,23 @@ def make_dynamics(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) 
     return Bussi(atoms, step, temperature_K=settings.temperature, taut=relaxation, rng=rng)
 
 
+# What ASE's integrators know beyond positions, momenta, cell, forces and random numbers: the energy
+# that Bussi's thermostat gave; of LangevinBAOAB, the momentum of the volume, and the force on it,
+# which is computed before the last half step of the momenta.
+MEMORY = ("transferred_energy", "p_eps", "force_eps")
+
+
+def memory(dynamics: Any) -> dict[str, float]:
+    """Numbers that an integrator needs to go on exactly, by the names of its attributes."""
+    return {name: float(getattr(dynamics, name)) for name in MEMORY if hasattr(dynamics, name)}
+
+
+def recall(dynamics: Any, numbers: dict[str, float]) -> None:
+    """Give an integrator the numbers that :func:`memory` returned of its predecessor."""
+    for name, value in numbers.items():
+        setattr(dynamics, name, value)
+
+
 def conserved_energy(atoms: Atoms, settings: MDSettings, dynamics: Any) -> float:
     """Energy (eV) that exact integration would conserve; NaN where none is known."""
     total = atoms.get_potential_energy() + atoms.get_kinetic_energy()

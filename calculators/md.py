@@ -6,14 +6,12 @@ log that stay readable when a run is cut off, and a stop when the dynamics becom
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixCom
@@ -24,71 +22,28 @@ from .dynamics import (
     conserved_energy,
     draw_velocities,
     make_dynamics,
+    recall,
     stop_center_of_mass,
 )
 from .inputs import InputError
-from .recorder import COLUMNS, Recorder
-from .trajectories import (
-    RDF,
-    Array,
-    block_average,
-    linear_drift,
-    radial_distribution,
-    telling_pairs,
+from .recorder import Recorder
+from .restart import (
+    State,
+    check_same_model,
+    check_same_run,
+    find_state,
+    fingerprint,
+    open_files,
+    sizes,
 )
+from .results import MDResult, read_run
 
-TRAJECTORY, LOG, SETTINGS = "trajectory.extxyz", "thermo.csv", "settings.json"
-MAX_RDF_FRAMES = 500
 # Above all of these the integration has failed, whatever the material.
 HOT_FACTOR, HOT_FLOOR, LONGEST_STEP = 10.0, 3000.0, 0.5  # -, K, Å
 
 
 class UnstableDynamicsError(ValueError):
     """The dynamics became unphysical and was stopped; the files written so far remain."""
-
-
-@dataclass(frozen=True)
-class MDResult:
-    """A finished run.
-
-    Attributes:
-        settings: what was asked for.
-        folder: holds ``trajectory.extxyz``, ``thermo.csv`` and ``settings.json``.
-        atoms: the last structure, with velocities.
-        thermo: columns of the log by name (the names end in units), each (lines,).
-        frames: number of frames in the trajectory.
-        milliseconds_per_step: wall time.
-        drew_velocities: whether the structure came without velocities.
-    """
-
-    settings: MDSettings
-    folder: Path
-    atoms: Atoms
-    thermo: dict[str, Array]
-    frames: int
-    milliseconds_per_step: float
-    drew_velocities: bool
-
-    def mean(self, column: str) -> tuple[float, float]:
-        """Mean of a column over the second half of the run, and its block-averaged error."""
-        values = self.thermo[column]
-        return block_average(values[len(values) // 2 :])
-
-    def energy_drift(self) -> tuple[float, float]:
-        """Fitted slope of the conserved energy (meV/atom/ps), and its error; NaN if unknown."""
-        slope, error = linear_drift(self.thermo["time_ps"], self.thermo["conserved_eV"])
-        return 1e3 * slope / len(self.atoms), 1e3 * error / len(self.atoms)
-
-    def rdfs(self) -> list[RDF]:
-        """Radial distribution functions of the most telling pairs over the second half of the run.
-
-        Raises:
-            ValueError: the structure is not periodic along all axes, or too small.
-        """
-        start = self.frames // 2
-        stride = -(-(self.frames - start) // MAX_RDF_FRAMES)
-        frames = ase.io.iread(self.folder / TRAJECTORY, index=f"{start}::{stride}")
-        return radial_distribution(list(frames), telling_pairs(self.atoms))
 
 
 def run_md(
@@ -105,16 +60,21 @@ def run_md(
     in "nve" and "nvt" where the structure has no constraints of its own, and temperatures count
     the degrees of freedom that are left; in "npt" the thermostat moves it too.
 
+    A run that was cut off, at whatever moment, goes on from its last frame when it is asked for
+    again with the same arguments, or with more steps. Where the calculator's forces are a function
+    of the structure alone, and the same to the last bit when asked for twice (ours are on a CPU
+    with the same number of threads), it ends as if it had never stopped, in every ensemble.
+
     Args:
         atoms: structure with a calculator, and with velocities where they are to be kept.
         settings: see :class:`MDSettings`.
-        output: folder for the files. Every line and frame is written at once, so that a run that
-            is cut off can be continued from the last frame of its trajectory.
-        overwrite: replace the files of an earlier run in that folder.
+        output: folder for the files. Every line and frame is written at once.
+        overwrite: begin anew, and replace the files of an earlier run in that folder.
         progress: called after every step with its number and the temperature in K.
 
     Raises:
-        ValueError: the structure does not suit the ensemble, or the folder is not empty.
+        ValueError: the structure does not suit the ensemble, or the folder holds other things: no
+            run, one with other settings, another start, another model, or one that still runs.
         UnstableDynamicsError: energies are not finite, the temperature is 10 times too high (and
             above 3000 K), or an atom moves by more than 0.5 Å in a step.
     """
@@ -122,53 +82,42 @@ def run_md(
     system = atoms.copy()
     system.calc = atoms.calc
     folder = Path(output)
-    _check_output(folder, overwrite)
-    # Positions enter the seed, so that a continued run does not repeat the noise of the first one,
+    # Positions enter the seed, so that a run from the end of another does not repeat its noise,
     # which would correlate the two.
     rng = np.random.default_rng([settings.seed, zlib.crc32(system.positions.tobytes())])
-    drew_velocities = not np.any(system.get_momenta())
-    if drew_velocities:
-        draw_velocities(system, settings.temperature, rng)
-    elif not system.constraints:
-        stop_center_of_mass(system)
+    found = None if overwrite and not folder.is_file() else find_state(folder)
+    if found is None:
+        drew_velocities = _prepare_velocities(system, settings, rng)
+    else:
+        check_same_run(found, settings, atoms, folder)
+        found.restore(system, rng)
     if not system.constraints and settings.ensemble != "npt":
         system.set_constraint(FixCom())
     # An unsuitable structure is refused before anything is written.
     if problem := _instability(system, settings.timestep, _hottest(system, settings)):
         raise UnstableDynamicsError(f"the dynamics cannot start: {problem}; {_advice(settings)}.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
-    with (
-        open(folder / TRAJECTORY, "w", encoding="utf-8") as trajectory,
-        open(folder / LOG, "w", encoding="utf-8") as log,
-    ):
+    if found is None:
+        state = State.of(system, rng, settings, fingerprint(atoms), drew_velocities)
+    else:
+        check_same_model(found, system, folder)
+        state = replace(found, settings=asdict(settings))  # of a longer run, perhaps
+    with open_files(folder, state) as files:
         recorder = Recorder(
-            trajectory,
-            log,
-            timestep=settings.timestep,
-            steps=settings.steps,
-            interval=settings.interval,
-            log_interval=settings.log_interval,
-            constraints=atoms.constraints,
+            *files, settings, constraints=atoms.constraints, step=state.step, frames=state.frames
         )
-        _integrate(system, settings, rng, recorder, folder, progress)
+        _integrate(system, settings, rng, recorder, state, folder, progress)
     system.set_constraint([c.copy() for c in atoms.constraints])
-    return MDResult(
-        settings=settings,
-        folder=folder,
-        atoms=system,
-        thermo=dict(zip(COLUMNS, np.array(recorder.rows).T, strict=True)),
-        frames=recorder.frames,
-        milliseconds_per_step=1e3 * recorder.seconds / settings.steps,
-        drew_velocities=drew_velocities,
-    )
+    return replace(read_run(folder), atoms=system)
 
 
-def _check_output(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output {folder} is a file; name a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"output folder {folder} is not empty; name another, or overwrite it.")
+def _prepare_velocities(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> bool:
+    """Draw velocities where there are none, and say whether; bring the centre of mass to rest."""
+    if not np.any(atoms.get_momenta()):
+        draw_velocities(atoms, settings.temperature, rng)
+        return True
+    if not atoms.constraints:
+        stop_center_of_mass(atoms)
+    return False
 
 
 def _integrate(
@@ -176,25 +125,32 @@ def _integrate(
     settings: MDSettings,
     rng: np.random.Generator,
     recorder: Recorder,
+    state: State,
     folder: Path,
     progress: Callable[[int, float], None] | None,
 ) -> None:
     """Take all steps, record them, and stop where the dynamics becomes unstable."""
     hottest = _hottest(atoms, settings)
-    problem, step = None, 0
+    problem, step = None, state.step
     dynamics = make_dynamics(atoms, settings, rng)
+    dynamics.nsteps = state.step
+    recall(dynamics, state.integrator)
     conserved = partial(conserved_energy, atoms, settings, dynamics)
     try:
-        for _ in dynamics.irun(settings.steps):
+        for _ in dynamics.irun(settings.steps - state.step):
             step = dynamics.nsteps
+            if step == state.step and state.frames:
+                continue  # recorded before the run was cut off
             problem = _instability(atoms, settings.timestep, hottest)
             if problem:
                 break
-            recorder.record(step, atoms, conserved)
+            if recorder.record(step, atoms, conserved):
+                written = sizes(recorder.trajectory, recorder.log)
+                state.after(atoms, rng, dynamics, recorder.frames, written).write(folder)
             if progress is not None:
                 progress(step, atoms.get_temperature())
     except InputError as error:  # of our calculators: atoms on top of each other, or lost
-        if not recorder.rows:
+        if not recorder.frames:
             raise
         problem = str(error).rstrip(".")
         step += 1

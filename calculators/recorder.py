@@ -13,15 +13,17 @@ from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from .dynamics import MDSettings
+
 # Column of the log -> how it is written. Names end in their units; "nan" stands for unknown.
 COLUMNS = {
     "step": ".0f",
     "time_ps": ".6f",
-    "potential_eV": ".6f",
-    "kinetic_eV": ".6f",
-    "total_eV": ".6f",
-    "conserved_eV": ".6f",
-    "temperature_K": ".2f",
+    "potential_eV": ".8f",
+    "kinetic_eV": ".8f",
+    "total_eV": ".8f",
+    "conserved_eV": ".8f",
+    "temperature_K": ".4f",
     "volume_A3": ".3f",
     "pressure_bar": ".1f",
     "wall_ms_per_step": ".3f",
@@ -37,54 +39,54 @@ class Recorder:
         trajectory: open text file for frames in extended XYZ: positions (Å), momenta (ASE's unit,
             √(eV·u)), energy (eV), forces (eV/Å), and stress (eV/Å³) where the calculator gave it.
         log: open text file for comma-separated columns, see ``COLUMNS``.
-        timestep: fs.
-        steps: number of the last step, which is always written.
-        interval: steps between frames.
-        log_interval: steps between lines of the log.
+        settings: tell the time step, the last step, which is always written, and the intervals.
         constraints: what frames keep of the constraints, so that a run can be continued.
+        step: number of the step that a run goes on from; 0 for a new one.
+        frames: number of frames that are in the trajectory by then; 0 for a new one.
+
+    Attributes:
+        frames: number of frames in the trajectory.
     """
 
     def __init__(
         self,
         trajectory: TextIO,
         log: TextIO,
+        settings: MDSettings,
         *,
-        timestep: float,
-        steps: int,
-        interval: int,
-        log_interval: int,
         constraints: list[Any],
+        step: int = 0,
+        frames: int = 0,
     ) -> None:
         self.trajectory, self.log, self.constraints = trajectory, log, constraints
-        self.timestep, self.steps = timestep, steps
-        self.interval, self.log_interval = interval, log_interval
-        self.rows: list[list[float]] = []
-        self.frames = 0
-        self.start = self.last = time.perf_counter()
-        self.log.write(",".join(COLUMNS) + "\n")
+        self.settings = settings
+        self.step, self.frames = step, frames
+        self.last = time.perf_counter()
+        if not frames:
+            self.log.write(",".join(COLUMNS) + "\n")
 
-    @property
-    def seconds(self) -> float:
-        """Wall time since step 0 was recorded."""
-        return time.perf_counter() - self.start
+    def record(self, step: int, atoms: Atoms, conserved: Callable[[], float]) -> bool:
+        """Write this step where it is due, and say whether a frame was written.
 
-    def record(self, step: int, atoms: Atoms, conserved: Callable[[], float]) -> None:
-        """Write this step where it is due; ``conserved`` gives the conserved energy (eV) or NaN."""
-        last = step == self.steps
-        if step % self.log_interval == 0 or last:
+        ``conserved`` gives the conserved energy (eV) or NaN.
+        """
+        last = step == self.settings.steps
+        if step % self.settings.log_interval == 0 or last:
             self._write_line(step, atoms, conserved())
-        if step % self.interval == 0 or last:
+        framed = step % self.settings.interval == 0 or last
+        if framed:
             self._write_frame(step, atoms)
         if step == 0:  # all before was preparation
-            self.start = self.last = time.perf_counter()
+            self.last = time.perf_counter()
+        return framed
 
     def _write_line(self, step: int, atoms: Atoms, conserved: float) -> None:
         potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
-        taken = step - self.rows[-1][0] if self.rows else 0
+        taken = step - self.step
         now = time.perf_counter()
         row = [
             float(step),
-            step * self.timestep / 1000,
+            step * self.settings.timestep / 1000,
             potential,
             kinetic,
             potential + kinetic,
@@ -94,8 +96,7 @@ class Recorder:
             pressure(atoms) / units.bar,
             1e3 * (now - self.last) / taken if taken else np.nan,
         ]
-        self.last = now
-        self.rows.append(row)
+        self.last, self.step = now, step
         formatted = (format(v, f) for v, f in zip(row, COLUMNS.values(), strict=True))
         self.log.write(",".join(formatted) + "\n")
         self.log.flush()
@@ -104,7 +105,7 @@ class Recorder:
         frame = atoms.copy()
         # Labels that the first structure brought from its file do not belong to later frames.
         frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
-        frame.info |= {"step": step, "time_fs": step * self.timestep}
+        frame.info |= {"step": step, "time_fs": step * self.settings.timestep}
         for name in set(frame.arrays) - set(FRAME_ARRAYS):
             del frame.arrays[name]
         frame.set_constraint(self.constraints)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
-from .runs import progress_bar, read_structure, set_model, terminable
+from .runs import md_progress, read_structure, set_model, stoppable
 
 if TYPE_CHECKING:
     from ..md import MDResult
@@ -35,7 +30,7 @@ def md(
     temperature: Annotated[float, typer.Option(help="K; in nve of drawn velocities only")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
     steps: Annotated[int, typer.Option(help="number of time steps")] = 2000,
-    output: Annotated[Path, typer.Option(help="new folder for all files")] = Path("water-md"),
+    output: Annotated[Path, typer.Option(help="folder for all files")] = Path("water-md"),
     pressure: Annotated[float, typer.Option(help="bar, for npt")] = 1.0,
     thermostat: Annotated[
         Literal["bussi", "langevin"],
@@ -48,7 +43,8 @@ def md(
     log_interval: Annotated[int, typer.Option(help="steps between lines of the log")] = 10,
     seed: Annotated[int, typer.Option(help="of velocities and thermostat")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace the files of an earlier run")
+        bool,
+        typer.Option("--overwrite", help="begin anew, and replace the files of an earlier run"),
     ] = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -56,9 +52,8 @@ def md(
 ) -> None:
     """Run molecular dynamics: a trajectory, a log, a picture, and a table of what came out.
 
-    A structure with velocities keeps them, so a run goes on from the end of its trajectory:
-
-    pointedge md water-md/trajectory.extxyz --output water-md-2
+    The same command again goes on where a run was cut off, at whatever moment that was; with more
+    steps, it makes a run longer. A structure with velocities keeps them.
     """
     from ..dynamics import MDSettings
     from ..md import run_md
@@ -77,7 +72,7 @@ def md(
     )
     atoms = read_structure(structure)
     set_model(atoms, model, device, dtype, symmetrize)
-    with _stoppable(output), _progress(settings.steps, settings.timestep) as progress:
+    with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)
     from ..figures import md_figure
@@ -131,32 +126,3 @@ def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
 
 def _numbers(value: float, error: float, digits: int) -> tuple[str, str]:
     return f"{value:.{digits}f}", f"± {error:.{digits}f}" if error == error else ""
-
-
-@contextmanager
-def _progress(steps: int, timestep: float) -> Iterator[Callable[[int, float], None] | None]:
-    """Show a progress bar on stderr, if that is a terminal; yields what a step reports to."""
-    with progress_bar(steps) as show:
-        if show is None:
-            yield None
-            return
-        start = time.perf_counter()
-
-        def report(step: int, temperature: float) -> None:
-            speed = 0.0864 * step * timestep / (time.perf_counter() - start)
-            show(step, f"{speed:.3g} ns/day  {temperature:.0f} K")
-
-        yield report
-
-
-@contextmanager
-def _stoppable(output: Path) -> Iterator[None]:
-    """End on Ctrl-C or SIGTERM between two writes, with one line that says how to go on."""
-    try:
-        with terminable():
-            yield
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        trajectory = output / "trajectory.extxyz"
-        print(f"pointedge: stopped; go on from the last frame of {trajectory}.", file=sys.stderr)
-        raise SystemExit(128 + int(number)) from None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+LINE_SECONDS = 600.0  # between lines of progress where there is no terminal
 
 
 def read_structure(structure: str | None) -> Atoms:
@@ -66,7 +71,61 @@ def progress_bar(steps: int) -> Iterator[Callable[[int, str], None] | None]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("preparing", total=steps)
-        yield lambda step, text: bar.update(task, completed=step, description=text)
+        begun = False
+
+        def show(step: int, text: str) -> None:
+            nonlocal begun
+            if not begun:  # of a run that goes on, the first step is not the speed
+                bar.reset(task, completed=step)
+            begun = True
+            bar.update(task, completed=step, description=text)
+
+        yield show
+
+
+@contextmanager
+def md_progress(steps: int, timestep: float) -> Iterator[Callable[[int, float], None]]:
+    """Show how far a dynamics is on stderr; yields what takes the step and the temperature (K).
+
+    On a terminal this is a bar; elsewhere, as in the log of a batch system, a line every ten
+    minutes. The time step is in fs.
+    """
+    with progress_bar(steps) as show:
+        first: tuple[int, float] | None = None
+        printed = time.perf_counter()
+
+        def report(step: int, temperature: float) -> None:
+            nonlocal first, printed
+            now = time.perf_counter()
+            if first is None or step == first[0]:
+                first = (step, now)
+                return
+            seconds = (now - first[1]) / (step - first[0])  # of one step
+            text = f"{0.0864 * timestep / seconds:.3g} ns/day  {temperature:.0f} K"
+            if show is not None:
+                show(step, text)
+            elif now - printed > LINE_SECONDS:
+                printed = now
+                left = timedelta(seconds=round(seconds * (steps - step)))
+                done = f"{step * timestep / 1000:.3f} ps"
+                print(
+                    f"step {step}/{steps}  {done}  {text}  {left} left", file=sys.stderr, flush=True
+                )
+
+        yield report
+
+
+@contextmanager
+def stoppable(output: Path) -> Iterator[None]:
+    """End on Ctrl-C or SIGTERM between two writes, with one line that says how to go on."""
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        advice = f"the same command goes on from the last frame in {output}"
+        print(f"pointedge: stopped; {advice}.", file=sys.stderr, flush=True)
+        raise SystemExit(128 + int(number)) from None
 
 
 @contextmanager

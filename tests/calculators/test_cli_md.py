@@ -1,6 +1,7 @@
 """The command `md`: its table and files, its refusals, and how it ends when it is told to stop."""
 
 import os
+import re
 import signal
 
 import ase.io
@@ -59,7 +60,7 @@ def test_command(command, structure, tmp_path):
     assert "drift of conserved quantity" in outcome.stdout
     assert "meV/atom/ps" in outcome.stdout
     assert "drawn" in outcome.stdout
-    files = {"md.png", "settings.json", "thermo.csv", "trajectory.extxyz"}
+    files = {"md.png", "settings.json", "state.json", "thermo.csv", "trajectory.extxyz"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == files
     assert not outcome.stderr
     last = tmp_path / "run" / "trajectory.extxyz"
@@ -98,9 +99,27 @@ def test_command_stops_on_sigterm(command, structure, tmp_path):
     model = f"{__name__}:Crasher"
     outcome = command(structure, *OPTIONS, "--model", model, "--output", tmp_path / "run")
     assert outcome.exit_code == 128 + signal.SIGTERM
-    assert "go on from the last frame of" in outcome.stderr
+    assert outcome.stderr == (
+        f"pointedge: stopped; the same command goes on from the last frame in {tmp_path / 'run'}.\n"
+    )
     assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", index=":")) >= 4
     assert signal.getsignal(signal.SIGTERM) is previous
+    again = command(structure, *OPTIONS, "--output", tmp_path / "run")
+    assert again.exit_code == 0, again.output
+    assert command(structure, *OPTIONS, "--output", tmp_path / "whole").exit_code == 0
+    ends = [(tmp_path / name / "trajectory.extxyz").read_bytes() for name in ("run", "whole")]
+    assert ends[0] == ends[1]
+
+
+def test_a_line_of_progress_where_there_is_no_terminal(command, structure, tmp_path, monkeypatch):
+    monkeypatch.setattr("pointedge.calculators.cli.runs.LINE_SECONDS", 0.0)
+    outcome = command(structure, *OPTIONS, "--output", tmp_path / "run")
+    assert outcome.exit_code == 0, outcome.output
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 60
+    assert re.fullmatch(r"step 60/60  0.120 ps  \S+ ns/day  \d+ K  0:00:00 left", lines[-1]), lines[
+        -1
+    ]
 
 
 def test_packaged_box_is_liquid_water_at_rest():

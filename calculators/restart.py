@@ -1,0 +1,234 @@
+"""State of a running dynamics: all that it needs to go on as if it had never stopped.
+
+It is written with every frame of the trajectory, and replaces the one before in one move: a run
+that is killed at any moment has lost the steps since its last frame, and nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from ase import Atoms
+
+from .dynamics import MDSettings, memory
+
+STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
+PART = ".part-"  # of files that are being written
+# eV/atom. Rounding of float32 changes an energy by a thousandth of this, another model by more.
+SAME_ENERGY = 1e-4
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run knows after a step; numbers are exact, text of Python's shortest notation.
+
+    Attributes:
+        settings: of the run, by name.
+        structure: checksum of the structure that the run began with.
+        drew_velocities: whether that came without velocities.
+        step: number of steps taken.
+        frames: number of frames in the trajectory.
+        sizes: bytes of the trajectory and of the log; what follows these is of later steps.
+        energy: potential energy of the model, eV.
+        positions: (N, 3), Å.
+        momenta: (N, 3), √(eV·u).
+        cell: (3, 3), Å.
+        integrator: what the integrator remembers besides, see :func:`.dynamics.memory`.
+        random: state of the random numbers.
+    """
+
+    settings: dict[str, Any]
+    structure: int
+    drew_velocities: bool
+    step: int
+    frames: int
+    sizes: tuple[int, int]
+    energy: float
+    positions: list[list[float]]
+    momenta: list[list[float]]
+    cell: list[list[float]]
+    integrator: dict[str, float]
+    random: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        atoms: Atoms,
+        rng: np.random.Generator,
+        settings: MDSettings,
+        structure: int,
+        drew_velocities: bool,
+    ) -> State:
+        """State of a run of which nothing is written yet."""
+        constant = (asdict(settings), structure, drew_velocities)
+        return cls(*constant, 0, 0, (0, 0), **_numbers(atoms, rng), integrator={})
+
+    def after(
+        self,
+        atoms: Atoms,
+        rng: np.random.Generator,
+        dynamics: Any,
+        frames: int,
+        sizes: tuple[int, int],
+    ) -> State:
+        """State of the same run now."""
+        return replace(
+            self,
+            step=dynamics.nsteps,
+            frames=frames,
+            sizes=sizes,
+            integrator=memory(dynamics),
+            **_numbers(atoms, rng),
+        )
+
+    def restore(self, atoms: Atoms, rng: np.random.Generator) -> None:
+        """Set positions, momenta, cell and random numbers in place, whatever the constraints."""
+        atoms.cell[:] = self.cell
+        atoms.positions[:] = self.positions
+        atoms.set_momenta(np.array(self.momenta), apply_constraint=False)
+        rng.bit_generator.state = self.random
+
+    def write(self, folder: Path) -> None:
+        """Replace the state in a folder, all at once."""
+        replace_text(folder / STATE, json.dumps(asdict(self)))
+
+
+def _numbers(atoms: Atoms, rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "energy": float(atoms.get_potential_energy()),
+        "positions": atoms.positions.tolist(),
+        "momenta": atoms.get_momenta().tolist(),
+        "cell": atoms.cell.array.tolist(),
+        "random": rng.bit_generator.state,
+    }
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a whole file or leave the one that is there."""
+    part = path.with_name(PART + path.name)
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def find_state(folder: Path) -> State | None:
+    """State of the run in a folder; None where there is nothing yet.
+
+    Raises:
+        ValueError: the folder is a file, holds other things, or a state that cannot be read.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder} is a file; name a folder.")
+    if not folder.is_dir() or all(path.name.startswith(PART) for path in folder.iterdir()):
+        return None
+    if not (folder / STATE).is_file():
+        raise ValueError(
+            f"output folder {folder} is not empty, and holds no run to go on with; name another, "
+            "or overwrite it."
+        )
+    try:
+        state = State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{folder / STATE} cannot be read by this version of pointedge; name another folder, "
+            "or overwrite it."
+        ) from None
+    for name, size in zip((TRAJECTORY, LOG), state.sizes, strict=True):
+        path = folder / name
+        if size and not (path.is_file() and path.stat().st_size >= size):
+            raise ValueError(
+                f"{path} has lost what was written into it ({size} bytes by step {state.step}); "
+                "name another folder, or overwrite this one."
+            )
+    return state
+
+
+def check_same_run(state: State, settings: MDSettings, atoms: Atoms, folder: Path) -> None:
+    """Refuse to go on with other settings or another start than a run began with: ValueError."""
+    advice = "name another folder, or overwrite it."
+    for name, value in asdict(settings).items():
+        stored = state.settings.get(name)
+        if name != "steps" and stored != value:
+            raise ValueError(
+                f"output folder {folder} is not empty: it holds a run with {name} {stored}, not "
+                f"{value}; {advice}"
+            )
+    if state.structure != fingerprint(atoms):
+        raise ValueError(
+            f"output folder {folder} is not empty: it holds a run that began with another "
+            f"structure; {advice}"
+        )
+    if state.step > settings.steps:
+        raise ValueError(
+            f"output folder {folder} holds a run of {state.step} steps already, more than the "
+            f"{settings.steps} asked for; ask for more, {advice}"
+        )
+
+
+def check_same_model(state: State, atoms: Atoms, folder: Path) -> None:
+    """Refuse a calculator that gives the restored structure another energy: ValueError."""
+    energy = atoms.get_potential_energy()
+    if abs(energy - state.energy) > SAME_ENERGY * len(atoms):
+        raise ValueError(
+            f"output folder {folder} holds a run with another model: at step {state.step} its "
+            f"energy was {state.energy:.6f} eV, and this one's is {energy:.6f} eV; name another "
+            "folder, or overwrite it."
+        )
+
+
+def fingerprint(atoms: Atoms) -> int:
+    """Checksum of all of a structure that decides on its dynamics."""
+    names = ("numbers", "positions", "momenta", "masses", "initial_magmoms", "initial_charges")
+    parts = [atoms.arrays[name] for name in names if name in atoms.arrays]
+    removed = atoms.get_number_of_degrees_of_freedom()
+    parts += [atoms.cell.array, atoms.pbc, np.array([removed])]
+    return zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+
+
+@contextmanager
+def open_files(folder: Path, state: State) -> Iterator[tuple[TextIO, TextIO]]:
+    """Open trajectory and log to go on after a state; what was written after it is dropped.
+
+    Raises:
+        ValueError: another process is writing them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(lock, folder)
+        # First of all: whatever happens next, the run can be asked for again.
+        state.write(folder)
+        replace_text(folder / SETTINGS, json.dumps(state.settings, indent=1) + "\n")
+        with (
+            open(folder / TRAJECTORY, "a", encoding="utf-8") as trajectory,
+            open(folder / LOG, "a", encoding="utf-8") as log,
+        ):
+            for file, size in zip((trajectory, log), state.sizes, strict=True):
+                file.truncate(size)
+            yield trajectory, log
+    finally:
+        os.close(lock)  # and with it the lock
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"another process is running in {folder}; wait for its end, or name another folder."
+        ) from None
+
+
+def sizes(trajectory: TextIO, log: TextIO) -> tuple[int, int]:
+    """Bytes of the two open files, all of them written."""
+    trajectory.flush()
+    log.flush()
+    return os.fstat(trajectory.fileno()).st_size, os.fstat(log.fileno()).st_size

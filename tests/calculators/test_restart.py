@@ -1,0 +1,184 @@
+"""Runs that were cut off go on as if they had never stopped, or say why they cannot."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from pointedge.calculators import PETCalculator
+from pointedge.calculators.md import run_md
+from pointedge.calculators.restart import State
+from pointedge.calculators.results import read_run
+
+from .conftest import small_potential
+from .quick import SoftSpheres, argon, settings
+
+KINDS = [
+    {"ensemble": "nve"},
+    {"ensemble": "nvt", "thermostat": "bussi"},
+    {"ensemble": "nvt", "thermostat": "langevin"},
+    {"ensemble": "npt", "pressure": 8000.0},
+]
+
+
+@pytest.fixture
+def fluid():
+    return argon()
+
+
+def stop_at(number):
+    def stop(step, temperature):
+        if step == number:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def files(folder):
+    """Trajectory and log, without wall times, byte for byte, and the state without file sizes."""
+    lines = (folder / "thermo.csv").read_text().splitlines()
+    state = json.loads((folder / "state.json").read_text())
+    del state["sizes"]
+    log = [line.rpartition(",")[0] for line in lines]
+    return (folder / "trajectory.extxyz").read_bytes(), log, state
+
+
+@pytest.mark.parametrize("change", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+@pytest.mark.parametrize("step", [4, 27, 30, 40])
+def test_an_interrupted_run_ends_as_one_that_was_not(fluid, tmp_path, change, step):
+    run = settings(**change, interval=10, log_interval=3, steps=43)
+    whole = run_md(fluid, run, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_md(fluid, run, tmp_path / "cut", progress=stop_at(step))
+    fresh = argon()  # another process would know nothing of the first calculator
+    resumed = run_md(fresh, run, tmp_path / "cut")
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    np.testing.assert_array_equal(resumed.atoms.positions, whole.atoms.positions)
+    np.testing.assert_array_equal(resumed.atoms.get_momenta(), whole.atoms.get_momenta())
+    assert resumed.frames == whole.frames == 6
+    assert resumed.drew_velocities
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_our_calculator_goes_on_to_the_same_bits(tmp_path, dtype):
+    """The neighbour list of a resumed run was built elsewhere; its order must not matter."""
+    atoms = molecule("H2O")
+    atoms.set_cell([4.0, 4.2, 4.4])  # less than the skin and cutoff: atoms see several images
+    atoms.pbc = True
+    atoms = atoms.repeat((2, 1, 1))
+    atoms.rattle(0.05, seed=1)
+    potential = small_potential()
+    run = settings(thermostat="langevin", temperature=2000.0, timestep=1.0, steps=60)
+    for name in ("whole", "cut"):
+        atoms.calc = PETCalculator(potential, dtype=dtype)
+        if name == "cut":
+            with pytest.raises(KeyboardInterrupt):
+                run_md(atoms, run, tmp_path / name, progress=stop_at(37))
+            atoms.calc = PETCalculator(potential, dtype=dtype)
+        run_md(atoms, run, tmp_path / name)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+def test_a_disk_that_is_full_at_any_write_loses_nothing(fluid, tmp_path, monkeypatch, call):
+    run = settings(thermostat="langevin")
+    run_md(fluid, run, tmp_path / "whole")
+    written = []
+    write = State.write
+
+    def failing(self, folder):
+        if len(written) == call:
+            (folder / ".part-state.json").write_text("{")  # as far as it came
+            raise OSError(28, "No space left on device")
+        written.append(self.step)
+        write(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "write", failing)
+        with pytest.raises(OSError, match="No space left"):
+            run_md(fluid, run, tmp_path / "cut")
+    for name in ("trajectory.extxyz", "thermo.csv"):  # a frame and a line that were cut in two
+        with open(tmp_path / "cut" / name, "a") as file:
+            file.write("32\nLatt")
+    run_md(fluid, run, tmp_path / "cut")
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+def test_a_run_that_could_not_write_anything_begins_anew(fluid, tmp_path):
+    (tmp_path / ".part-state.json").write_text("{")
+    assert run_md(fluid, settings(), tmp_path).frames == 5
+
+
+def test_more_steps_continue_a_finished_run(fluid, tmp_path):
+    whole = run_md(fluid, settings(steps=60), tmp_path / "whole")
+    run_md(fluid, settings(steps=30), tmp_path / "short")
+    longer = run_md(fluid, settings(steps=60), tmp_path / "short")
+    assert files(tmp_path / "short") == files(tmp_path / "whole")
+    assert longer.settings.steps == 60
+    again = run_md(fluid, settings(steps=60), tmp_path / "short", progress=stop_at(60))
+    assert files(tmp_path / "short") == files(tmp_path / "whole")
+    assert again.picoseconds == whole.picoseconds == 0.12
+    with pytest.raises(ValueError, match="a run of 60 steps already, more than the 30"):
+        run_md(fluid, settings(steps=30), tmp_path / "short")
+
+
+def test_a_run_is_read_while_it_lasts(fluid, tmp_path):
+    lengths = []
+
+    def look(step, temperature):
+        if step == 27:
+            part = read_run(tmp_path)
+            lengths.append((part.frames, part.picoseconds, len(list(part.iter_frames()))))
+
+    whole = run_md(fluid, settings(), tmp_path, progress=look)
+    assert lengths == [(3, 0.04, 3)]
+    assert read_run(tmp_path).thermo.keys() == whole.thermo.keys()
+    with pytest.raises(ValueError, match="holds no run yet"):
+        read_run(tmp_path / "none")
+
+
+def test_other_runs_are_refused(fluid, tmp_path):
+    run_md(fluid, settings(), tmp_path)
+    before = files(tmp_path)
+    more = settings(steps=80)
+    other = fluid.copy()
+    other.calc = SoftSpheres()
+    other.positions[0, 0] += 1e-9
+    with pytest.raises(ValueError, match="began with another structure"):
+        run_md(other, more, tmp_path)
+    harder = SoftSpheres()
+    harder.height = 2.1
+    fluid.calc = harder
+    with pytest.raises(ValueError, match=r"another model: at step 40 its energy was .* eV"):
+        run_md(fluid, more, tmp_path)
+    fluid.calc = SoftSpheres()
+    with pytest.raises(ValueError, match="with seed 0, not 1"):
+        run_md(fluid, settings(steps=80, seed=1), tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_two_processes_do_not_share_a_folder(fluid, tmp_path):
+    run_md(fluid, settings(), tmp_path)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is running in"):
+        run_md(fluid, settings(steps=80), tmp_path)
+    os.close(other)
+    run_md(fluid, settings(steps=80), tmp_path)
+
+
+def test_damaged_files_are_told(fluid, tmp_path):
+    run_md(fluid, settings(), tmp_path)
+    with open(tmp_path / "trajectory.extxyz", "a") as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError, match=r"trajectory.extxyz has lost what was written"):
+        run_md(fluid, settings(), tmp_path)
+    (tmp_path / "state.json").write_text('{"step": 3}')
+    with pytest.raises(ValueError, match=r"state.json cannot be read"):
+        run_md(fluid, settings(), tmp_path)
+    assert run_md(fluid, settings(), tmp_path, overwrite=True).frames == 5
