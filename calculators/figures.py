@@ -10,7 +10,7 @@ from ase.formula import Formula
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .md import MDResult
+from .results import MDResult
 from .trajectories import RDF, is_water
 
 BLUE, ORANGE, GREEN, GRAY = "#2166ac", "#d6604d", "#1b7837", "0.45"

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from .dynamics import MDSettings
+from .recorder import COLUMNS
 from .restart import LOG, TRAJECTORY, find_state
 from .trajectories import (
     RDF,
@@ -100,13 +101,13 @@ def read_run(folder: str | Path) -> MDResult:
         table = np.genfromtxt(
             io.BytesIO(log.read(state.sizes[1])), delimiter=",", names=True, ndmin=1
         )
-    atoms = ase.io.read(folder / TRAJECTORY, index=0)
+    atoms = next(ase.io.iread(folder / TRAJECTORY, index=0))
     state.restore(atoms, np.random.default_rng())
     return MDResult(
         settings=MDSettings(**state.settings),
         folder=folder,
         atoms=atoms,
-        thermo={name: np.array(table[name]) for name in table.dtype.names},
+        thermo={name: np.array(table[name]) for name in COLUMNS},
         frames=state.frames,
         drew_velocities=state.drew_velocities,
     )

@@ -11,7 +11,7 @@ from .options import Device, Dtype, ModelOption, Symmetrize, print_table
 from .runs import md_progress, read_structure, set_model, stoppable
 
 if TYPE_CHECKING:
-    from ..md import MDResult
+    from ..results import MDResult
     from ..trajectories import RDF
 
 PICTURE = "md.png"
