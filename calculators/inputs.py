@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from ..potentials.graph import DEFAULT_INPUTS, Graph
+from ..potentials.spins import magnetic_moments, stored_moments
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -83,7 +84,8 @@ def snapshot(atoms: Atoms, inputs: Sequence[str]) -> dict[str, np.ndarray]:
     state["cell"] = np.array(atoms.cell)
     for name in inputs:
         if name == "magmoms":
-            state[name] = atoms.get_initial_magnetic_moments()
+            stored = stored_moments(atoms)
+            state[name] = np.array([] if stored is None else stored[1])
         else:
             state[name] = np.array(atoms.info.get(name, DEFAULT_INPUTS[name]))
     return state
@@ -141,8 +143,11 @@ def _span(unit_vectors: np.ndarray) -> float:
 
 def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> None:
     if name == "magmoms":
-        moments = atoms.get_initial_magnetic_moments()
-        _check_finite(moments, f"{where}: the initial magnetic moment of atom", "μ_B")
+        try:
+            moments = magnetic_moments(atoms)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
+        _check_finite(moments, f"{where}: the magnetic moment of atom", "μ_B")
         return
     value = np.asarray(atoms.info.get(name, DEFAULT_INPUTS[name]))
     number = value.shape == () and value.dtype.kind in "iufb" and np.isfinite(value)

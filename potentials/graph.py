@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .neighbors import Backend, neighbor_list
+from .spins import magnetic_moments
 from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class Graph:
             dtype: floating-point type of positions and cell.
             backend: neighbour-list backend, see :func:`neighbor_list`.
             inputs: names of further inputs to read: "charge" and "spin" from ``atoms.info``
-                (default 0 and 1), "magmoms" from the initial magnetic moments.
+                (default 0 and 1), "magmoms" from :func:`.spins.magnetic_moments`.
+
+        Raises:
+            ValueError: no structure, or inputs that are missing or malformed.
         """
         structures = cast("list[Atoms]", [atoms] if hasattr(atoms, "positions") else list(atoms))
         if not structures:
@@ -194,9 +198,8 @@ def read_inputs(
     tensors: dict[str, Tensor] = {}
     for name in names:
         if name == "magmoms":
-            moments = [np.asarray(a.get_initial_magnetic_moments()) for a in structures]
-            vectors = [m if m.ndim == 2 else np.pad(m[:, None], ((0, 0), (2, 0))) for m in moments]
-            tensors[name] = _tensor(np.concatenate(vectors), device).to(dtype)
+            moments = np.concatenate([magnetic_moments(a) for a in structures])
+            tensors[name] = _tensor(moments, device).to(dtype)
         elif name in DEFAULT_INPUTS:
             values = [_whole_number(a, name) for a in structures]
             tensors[name] = torch.tensor(values, dtype=torch.int64, device=device)

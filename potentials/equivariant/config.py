@@ -11,7 +11,7 @@ from .irreps import SCALAR, Irrep, Irreps
 from .messages import paths
 from .tables import CONVENTION
 
-POSITIVE = ("cutoff", "average_neighbors")
+POSITIVE = ("cutoff", "average_neighbors", "typical_moment")
 AT_LEAST_ONE = ("num_layers", "num_basis", "radial_width", "envelope_power")
 
 
@@ -31,6 +31,8 @@ class EquivariantConfig:
         radial_depth: its hidden layers.
         envelope_power: p of the polynomial envelope at the cutoff.
         average_neighbors: typical number of neighbours, which scales the sums over them.
+        typical_moment: a typical magnetic moment, μ_B; makes the model read the moments of atoms,
+            scaled by it. None: blind to them.
         convention: of harmonics and coupling coefficients.
     """
 
@@ -44,6 +46,7 @@ class EquivariantConfig:
     radial_depth: int = 1
     envelope_power: int = 6
     average_neighbors: float = 20.0
+    typical_moment: float | None = None
     convention: str = CONVENTION
 
     def __post_init__(self) -> None:
@@ -59,7 +62,7 @@ class EquivariantConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative.")
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must be positive.")
         if SCALAR not in self.hidden:
             raise ValueError(
@@ -81,8 +84,9 @@ class EquivariantConfig:
 
     @property
     def radial_sizes(self) -> list[int]:
-        """Number of radial functions, and hidden widths of the radial MLP."""
-        return [self.num_basis, *[self.radial_width] * self.radial_depth]
+        """Number of functions of an edge, see :class:`.messages.Edges`, and of hidden units."""
+        functions = self.num_basis * (1 if self.typical_moment is None else 4)
+        return [functions, *[self.radial_width] * self.radial_depth]
 
     @property
     def final(self) -> set[Irrep]:

@@ -80,13 +80,16 @@ class EquivariantConvolution(EquivariantNetwork):
                 for name in config.properties
             }
         )
-        self.tabulate()
+        self.complete()
 
     def predict(
-        self, atoms: Groups, edges: Edges, edit: Callable[[str, Features], Features]
+        self,
+        features: Features,
+        atoms: Groups,
+        edges: Edges,
+        edit: Callable[[str, Features], Features],
     ) -> Outputs:
         """Properties of atoms, of features after the last layer."""
-        features: Features = {SCALAR: self.embedding[atoms.index][:, None, :]}
         for k, layer in enumerate(self.layers, start=1):
             features = edit(f"layer {k}", layer(features, atoms, edges))
         outputs: Outputs = {}

@@ -107,13 +107,16 @@ class MACE(EquivariantNetwork):
         linear = [[shapes[0][SCALAR], 1]] * (config.num_layers - 1)
         last = [shapes[0][SCALAR], *[config.readout_width] * (config.num_layers > 1), 1]
         self.readouts = nn.ModuleList(MLP(sizes) for sizes in [*linear, last])
-        self.tabulate()
+        self.complete()
 
     def predict(
-        self, atoms: Groups, edges: Edges, edit: Callable[[str, Features], Features]
+        self,
+        features: Features,
+        atoms: Groups,
+        edges: Edges,
+        edit: Callable[[str, Features], Features],
     ) -> Outputs:
         """Energies (N,) of atoms, summed over layers."""
-        features: Features = {SCALAR: self.embedding[atoms.index][:, None, :]}
         energies = []
         for k, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True), start=1):
             messages = partial(edit, f"messages {k}")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..graph import Graph
 from ..layout import Chunk, Layout, map_chunks
+from ..spins import pair_invariants
 from .irreps import Features, Irrep, Irreps
 from .linear import MLP, SILU
 from .tables import Tables
@@ -67,7 +68,8 @@ class Edges:
         layout: of the atoms and edges; features are in its order of atoms.
         chunks: of the atoms, with their slots.
         neighbors: (S,) int64, renumbered atoms.
-        basis: (S, B) radial basis under the envelope; zero in padding.
+        basis: (S, B) radial basis under the envelope; zero in padding. With magnetic moments also
+            the basis times m_i · m_j, times |m_i|² and times |m_j|².
         harmonics: (S, 2l + 1) of each degree.
         tables: with the coupling coefficients.
         recompute: run chunks again in the backward pass.
@@ -83,7 +85,13 @@ class Edges:
 
     @classmethod
     def build(
-        cls, graph: Graph, edge_vectors: Tensor, basis: RadialBasis, tables: Tables, width: int
+        cls,
+        graph: Graph,
+        edge_vectors: Tensor,
+        basis: RadialBasis,
+        tables: Tables,
+        width: int,
+        moments: Tensor | None = None,
     ) -> Edges:
         """Lay out the edges (E, 3) within the cutoff.
 
@@ -93,6 +101,7 @@ class Edges:
             basis: with the cutoff.
             tables: harmonics and symbols.
             width: values of an edge in the widest layer, see :attr:`Convolution.width`.
+            moments: (N, 3) magnetic moments of atoms, scaled, or None.
         """
         lengths = edge_vectors.square().sum(-1).sqrt()
         (near,) = torch.nonzero(lengths < basis.cutoff, as_tuple=True)
@@ -103,6 +112,9 @@ class Edges:
         taken = near[layout.edge_order[layout.slots]]
         vectors, lengths = edge_vectors.index_select(0, taken), lengths[taken]
         values = basis(lengths) * layout.mask[:, None]
+        if moments is not None:
+            pairs = pair_invariants(moments, graph.centers[taken], graph.neighbors[taken])
+            values = torch.cat([values, *(values * x for x in pairs.split(1, dim=1))], dim=1)
         return cls(
             layout,
             layout.padded(),

@@ -63,13 +63,16 @@ class NequIP(EquivariantNetwork):
         )
         hidden = [config.readout_width or scalars] * config.readout_depth
         self.readout = MLP([scalars, *hidden, 1], gain=math.sqrt(2))
-        self.tabulate()
+        self.complete()
 
     def predict(
-        self, atoms: Groups, edges: Edges, edit: Callable[[str, Features], Features]
+        self,
+        features: Features,
+        atoms: Groups,
+        edges: Edges,
+        edit: Callable[[str, Features], Features],
     ) -> Outputs:
         """Energies (N,) of atoms, from the scalars after the last layer."""
-        features: Features = {SCALAR: self.embedding[atoms.index][:, None, :]}
         for k, layer in enumerate(self.layers, start=1):
             features = edit(f"layer {k}", layer(features, atoms, edges, self.embedding))
         return {"energy": self.readout(features[SCALAR][:, 0])[:, 0]}

@@ -1,4 +1,4 @@
-"""Conditioning of every atom on its structure's total charge and spin multiplicity."""
+"""What atoms are conditioned on: charge and multiplicity of the structure, and magnetic moments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..graph import Graph
+from ..layout import Layout
+from ..spins import pair_invariants, scaled_moments, squares
 from .config import PETConfig
 
 
@@ -34,3 +36,29 @@ class SystemConditioning(nn.Module):
             self.spin_multiplicity_embedding(spin - 1),
         ]
         return self.project(torch.cat(features, dim=-1))
+
+
+class SpinConditioning(nn.Module):
+    """Embeddings of magnetic moments, added to the initial nodes and messages."""
+
+    def __init__(self, config: PETConfig) -> None:
+        super().__init__()
+        assert config.typical_moment is not None
+        self.typical_moment = config.typical_moment
+        self.node_embedder = _embedder(1, config.node_width)
+        self.edge_embedder = _embedder(3, config.d_pet)
+
+    def forward(self, graph: Graph, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, d_node) of atoms and (E, d_pet) of edges, in the order of the layout.
+
+        Raises:
+            ValueError: the graph has no moments.
+        """
+        dtype = next(self.parameters()).dtype
+        moments = scaled_moments(graph, self.typical_moment, dtype)[layout.atom_order]
+        pairs = pair_invariants(moments, layout.centers, layout.neighbors)
+        return self.node_embedder(squares(moments)), self.edge_embedder(pairs)
+
+
+def _embedder(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width))

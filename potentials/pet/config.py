@@ -43,6 +43,8 @@ class PETConfig:
         system_conditioning: condition on total charge and spin multiplicity.
         max_charge: largest absolute charge, e.
         max_spin_multiplicity: largest multiplicity 2S+1.
+        typical_moment: a typical magnetic moment, μ_B; makes the model read the moments of atoms,
+            scaled by it. None: blind to them.
         symmetry: "none"; or "layers": every layer sees each neighbourhood in frames of its own, and
             is exactly invariant under rotation (see :mod:`.views`).
         frames: parameters of those frames.
@@ -73,6 +75,7 @@ class PETConfig:
     system_conditioning: bool = False
     max_charge: int = 10
     max_spin_multiplicity: int = 10
+    typical_moment: float | None = None
     symmetry: Literal["none", "layers"] = "none"
     frames: FrameSettings = field(default_factory=ScoreSettings)
 
@@ -90,6 +93,8 @@ class PETConfig:
             raise ValueError(
                 f"d_pet = {self.d_pet} must be a multiple of num_heads = {self.num_heads}."
             )
+        if self.typical_moment is not None and not self.typical_moment > 0:
+            raise ValueError(f"typical_moment = {self.typical_moment} μ_B must be positive.")
         if not 0 < self.cutoff_width <= self.cutoff:
             raise ValueError(
                 f"cutoff_width = {self.cutoff_width} Å must lie between 0 and the cutoff "

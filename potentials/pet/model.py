@@ -7,8 +7,7 @@ One implementation covers the model of the paper (arXiv 2305.19302: ``featurizer
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -18,14 +17,15 @@ from ..cutoff import cutoff_function
 from ..ecse.environments import Frames
 from ..ecse.frames import make_frames
 from ..graph import Graph
-from ..layout import Chunk, Layout, map_chunks
+from ..layout import Chunk, Layout
 from ..outputs import Outputs
 from ..species import species_index
 from .adaptive import adaptive_cutoffs
-from .conditioning import SystemConditioning
+from .conditioning import SpinConditioning, SystemConditioning
 from .config import PETConfig
 from .heads import CovariantHead, mlp
 from .layer import GNNLayer
+from .neighborhoods import Atoms, Edges, edge_geometry, edge_length
 from .views import Views, framed
 
 # Values in the tokens of a chunk. On a CPU smaller chunks pad less and stay in cache, larger ones
@@ -44,7 +44,6 @@ class PET(nn.Module):
     """
 
     CONFIG = PETConfig
-    CONFIG = PETConfig
     species_index: Tensor
 
     def __init__(self, config: PETConfig) -> None:
@@ -56,7 +55,10 @@ class PET(nn.Module):
         self.invariant = config.edge_input == "length" or (
             config.symmetry == "layers" and config.frames.parity == "O3"
         )
-        self.inputs: tuple[str, ...] = ("charge", "spin") if config.system_conditioning else ()
+        self.inputs: tuple[str, ...] = (
+            *(("charge", "spin") if config.system_conditioning else ()),
+            *(("magmoms",) if config.typical_moment is not None else ()),
+        )
         self.properties = config.properties
         self.smooth = cutoff_function(config.cutoff_function)
         residual = config.featurizer == "residual"
@@ -88,6 +90,8 @@ class PET(nn.Module):
         )
         if config.system_conditioning:
             self.system_conditioning = SystemConditioning(config)
+        if config.typical_moment is not None:
+            self.spin_conditioning = SpinConditioning(config)
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> PET:
@@ -105,21 +109,22 @@ class PET(nn.Module):
         cutoff; positions enter through ``edge_vectors`` only.
         """
         edges = self._edges(graph, edge_vectors)
+        layout = edges.layout
         atoms = Atoms(
-            species=self.species_index[graph.species][edges.layout.atom_order],
-            condition=self._condition(graph, edges.layout.atom_order),
+            species=self.species_index[graph.species][layout.atom_order],
+            condition=self._condition(graph, layout.atom_order),
+            spins=self._spins(graph, layout),
         )
         residual = self.config.featurizer == "residual"
         outputs = (self._residual if residual else self._feedforward)(atoms, edges)
         return {
-            name: torch.empty_like(value).index_copy(0, edges.layout.atom_order, value)
+            name: torch.empty_like(value).index_copy(0, layout.atom_order, value)
             for name, value in outputs.items()
         }
 
     def _feedforward(self, atoms: Atoms, edges: Edges) -> Outputs:
         """The production featuriser: nodes and messages run through all layers, one readout."""
-        node = self.node_embedders[0](atoms.species)
-        message = self.edge_embedder(edges.species)
+        node, message = self._nodes(0, atoms), self._messages(atoms, edges)
         for k, layer in enumerate(self.gnn_layers):
             node, output = edges.see(layer, (node,), (message,))
             if atoms.condition is not None:
@@ -137,16 +142,24 @@ class PET(nn.Module):
 
     def _residual(self, atoms: Atoms, edges: Edges) -> Outputs:
         """The paper's featuriser: a fresh node and a readout in every layer."""
-        message = self.edge_embedder(edges.species)
+        message = self._messages(atoms, edges)
         outputs: Outputs = {}
         for k, layer in enumerate(self.gnn_layers):
-            node, output = edges.see(layer, (self.node_embedders[k](atoms.species),), (message,))
+            node, output = edges.see(layer, (self._nodes(k, atoms),), (message,))
             if atoms.condition is not None:
                 node = node + atoms.condition
             for name, value in self._readout(k, node, output, edges).items():
                 outputs[name] = outputs[name] + value if k else value
             message = 0.5 * (message + output.index_select(0, edges.layout.reverse))
         return outputs
+
+    def _nodes(self, k: int, atoms: Atoms) -> Tensor:
+        node = self.node_embedders[k](atoms.species)
+        return node if atoms.spins is None else node + atoms.spins[0]
+
+    def _messages(self, atoms: Atoms, edges: Edges) -> Tensor:
+        message = self.edge_embedder(edges.species)
+        return message if atoms.spins is None else message + atoms.spins[1]
 
     def _readout(self, k: int, node: Tensor, message: Tensor, edges: Edges) -> Outputs:
         """Properties of atoms: the node's own, and its edges' weighted by the cutoff."""
@@ -176,7 +189,7 @@ class PET(nn.Module):
         """Lay out the edges within the (pair) cutoff, with their smooth factors."""
         config = self.config
         exact, vectors = vectors, vectors.to(self.edge_embedder.weight.dtype)
-        length = _length(vectors)
+        length = edge_length(vectors)
         radius: Tensor | None = None
         if config.num_neighbors_adaptive is not None:
             radii = adaptive_cutoffs(config, graph.centers, length, graph.num_atoms)
@@ -201,7 +214,7 @@ class PET(nn.Module):
             frames = self._frames(graph, exact)
             views = framed(frames, layout, exact[keep], length, factor, species, chunk_tokens)
         else:
-            geometry = _geometry(config.edge_input, vectors, length)
+            geometry = edge_geometry(config.edge_input, vectors, length)
             views = Views(layout.chunks, geometry, factor, species)
         return Edges(
             layout=layout,
@@ -231,59 +244,7 @@ class PET(nn.Module):
             return None
         return self.system_conditioning(graph)[graph.structure[atom_order]]
 
-
-@dataclass(frozen=True)
-class Atoms:
-    """Per-atom inputs, renumbered: species indices (N,), conditioning (N, d_node) or None."""
-
-    species: Tensor
-    condition: Tensor | None
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Edges in the order of a layout, and neighbourhoods as layers see them.
-
-    Attributes:
-        layout: of the atoms and edges.
-        factor: (E,) cutoff factors.
-        species: (E,) species index of the neighbour.
-        directions: (E, 3) unit vectors.
-        views: as they are, or in frames of their own.
-        recompute: run chunks again in the backward pass.
-    """
-
-    layout: Layout
-    factor: Tensor
-    species: Tensor
-    directions: Tensor
-    views: Views
-    recompute: bool
-
-    def see(
-        self, layer: nn.Module, nodes: tuple[Tensor, ...], edges: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        """Run a message-passing layer on all neighbourhoods."""
-        return self.views.map(layer, nodes, edges, recompute=self.recompute)
-
-    def map(
-        self,
-        function: Callable[..., tuple[Tensor, ...]],
-        nodes: tuple[Tensor, ...],
-        edges: tuple[Tensor, ...],
-    ) -> tuple[Tensor, ...]:
-        """Run a function that does not see geometry, chunk by chunk."""
-        return map_chunks(self.layout.chunks, function, nodes, edges, recompute=self.recompute)
-
-
-def _geometry(edge_input: str, vectors: Tensor, length: Tensor) -> Tensor:
-    if edge_input == "vector":
-        return vectors
-    if edge_input == "length":
-        return length[:, None]
-    return torch.cat([vectors, length[:, None]], dim=-1)
-
-
-def _length(vectors: Tensor) -> Tensor:
-    """Lengths (E,), with metatrain's offset, so that the derivative at zero is finite."""
-    return (vectors.square().sum(-1) + 1e-15).sqrt()
+    def _spins(self, graph: Graph, layout: Layout) -> tuple[Tensor, Tensor] | None:
+        if self.config.typical_moment is None:
+            return None
+        return self.spin_conditioning(graph, layout)

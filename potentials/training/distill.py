@@ -27,6 +27,7 @@ from ..graph import Graph, random_rotations
 from ..outputs import RANKS, Outputs, along
 from ..pet import PET, PETConfig
 from ..potential import Potential
+from ..spins import magnetic_moments
 
 if TYPE_CHECKING:
     from ..potential import Network
@@ -75,7 +76,8 @@ def distill_auxiliary(
         report: called with one line of text at a time.
 
     Raises:
-        ValueError: the potential is invariant already, or frames have species it does not know.
+        ValueError: the potential is invariant already, frames have species it does not know, or it
+            reads magnetic moments and some species has none in the frames.
     """
     network: Network = potential.network  # type: ignore[assignment]
     if network.invariant:
@@ -117,6 +119,7 @@ def auxiliary_config(potential: Potential) -> PETConfig:
         activation="silu",
         edge_input="length",
         properties=network.properties,
+        typical_moment=network.to_config().get("typical_moment"),
         **SHAPE,  # type: ignore[arg-type]
     )
 
@@ -190,8 +193,29 @@ def _batches(
 ) -> Iterator[list[Atoms]]:
     network: Network = potential.network  # type: ignore[assignment]
     found = list(sparse_clusters(potential.species, network.cutoff, frames, count, rng))
+    if "magmoms" in network.inputs:
+        _magnetize(found, frames, rng)
     for start in range(0, len(found), BATCH):
         yield found[start : start + BATCH]
+
+
+def _magnetize(
+    clusters: Sequence[Atoms], frames: Sequence[Atoms], rng: np.random.Generator
+) -> None:
+    """Give atoms moments as long as one of their species in the frames, in any direction."""
+    numbers = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0)
+    lengths = [np.linalg.norm(magnetic_moments(atoms), axis=1) for atoms in frames]
+    for atoms in clusters:
+        moments = rng.normal(size=(len(atoms), 3))
+        for moment, number in zip(moments, atoms.numbers, strict=True):
+            known = np.concatenate(lengths)[numbers == number] if frames else []
+            if not len(known):
+                raise ValueError(
+                    f"no frame has a magnetic moment of species {number}, which the model reads; "
+                    "give frames with all its species."
+                )
+            moment *= rng.choice(known) / np.linalg.norm(moment)
+        atoms.set_initial_magnetic_moments(moments)
 
 
 def _targets(potential: Potential, clusters: list[Atoms], generator: torch.Generator) -> Targets:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pointedge.calculators import PETCalculator, PotentialCalculator
+from pointedge.calculators.inputs import InputError
 from pointedge.potentials.potential import Potential
 
 from .conftest import MomentNetwork, bulk, charged_potential, slab, small_potential
@@ -130,12 +131,15 @@ def test_missing_inputs_are_their_defaults(charged):
 def test_magnetic_moments():
     atoms = bulk()
     atoms.calc = PotentialCalculator(Potential(MomentNetwork()))
+    atoms.set_initial_magnetic_moments(np.zeros(16))
     energies = [atoms.get_potential_energy()]
     atoms.set_initial_magnetic_moments(np.full(16, 1.0))
     energies.append(atoms.get_potential_energy())
     atoms.arrays["initial_magmoms"][2] = 3.0
     energies.append(atoms.get_potential_energy())
     del atoms.arrays["initial_magmoms"]
+    with pytest.raises(InputError, match="the structure has none"):
+        atoms.get_potential_energy()
     atoms.set_initial_magnetic_moments([[0, 1, 0]] * 16)
     energies.append(atoms.get_potential_energy())
     np.testing.assert_allclose(np.diff(energies), [0.3 * 16, 0.3 * 8, -0.3 * 8], rtol=1e-10)

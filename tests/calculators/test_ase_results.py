@@ -221,6 +221,7 @@ def test_any_architecture():
     calculator = PotentialCalculator(Potential(MomentNetwork()))
     atoms = STRUCTURES["molecule"].copy()
     atoms.calc = calculator
+    atoms.set_initial_magnetic_moments([0, 0, 0])
     plain = atoms.get_potential_energy()
     atoms.set_initial_magnetic_moments([0, 0, 2])
     assert atoms.get_potential_energy() == pytest.approx(plain + 0.3 * 4)

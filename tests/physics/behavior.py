@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from pointedge.potentials.graph import Graph
-
 from .. import structures
 from . import numerics
 from .common import (
@@ -63,7 +61,7 @@ class Behavior(Battery):
 
     def test_graph_in_float32_is_judged_by_its_rounded_positions(self, potential, frames):
         """A float32 graph is the float64 graph of the rounded positions and cell."""
-        graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+        graph = numerics.graph_of(potential, frames)
         rounded = graph.to(dtype=torch.float32)
         expected = potential(rounded.to(dtype=torch.float64))
         found = potential(rounded)
@@ -100,7 +98,7 @@ class Behavior(Battery):
             assert torch.equal(getattr(first, part), getattr(second, part))
 
     def test_prediction_changes_neither_graph_nor_weights(self, potential, frames):
-        graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+        graph = numerics.graph_of(potential, frames)
         tensors = {k: v.clone() for k, v in vars(graph).items() if v is not None}
         weights = {k: v.clone() for k, v in potential.state_dict().items()}
         prediction = potential(graph, virial=True)
@@ -113,9 +111,7 @@ class Behavior(Battery):
     def test_memory_is_linear_in_the_number_of_atoms(self, potential):
         largest, edges = [], []
         for num_atoms in (400, 1600):
-            graph = Graph.from_atoms(
-                structures.dimer_gas(num_atoms), potential.cutoff, inputs=potential.inputs
-            )
+            graph = numerics.graph_of(potential, structures.dimer_gas(num_atoms))
             edges.append(graph.num_edges)
             with numerics.LargestTensor() as record:
                 potential(graph, virial=True)

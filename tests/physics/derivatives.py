@@ -7,8 +7,6 @@ import copy
 import numpy as np
 import torch
 
-from pointedge.potentials.graph import Graph
-
 from . import numerics
 from .common import (
     EVERY_FRAME,
@@ -58,7 +56,7 @@ class Derivatives(Battery):
         )
 
     def test_forces_and_strain_by_autograd_through_positions_and_cell(self, potential, frames):
-        graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+        graph = numerics.graph_of(potential, frames)
         expected = potential(graph, virial=True)
         strain = torch.zeros(graph.num_structures, 3, 3, dtype=torch.float64, requires_grad=True)
         deformation = torch.eye(3, dtype=torch.float64) + strain
@@ -78,7 +76,7 @@ class Derivatives(Battery):
 
     def test_gradient_in_the_weights_is_the_finite_difference(self, potential, frames):
         """Training differentiates energies, forces and virials once more, in the weights."""
-        graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+        graph = numerics.graph_of(potential, frames)
         generator = torch.Generator().manual_seed(3)
         weights = {k: p.detach().clone() for k, p in potential.named_parameters()}
         direction = {

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.potential import Potential, Prediction
+from pointedge.potentials.spins import stored_moments
 
 DERIVATIVE = 1e-7  # max|finite difference - derivative| / max|derivative|, float64
 ENERGY = 1e-12  # |ΔE| / Σ|E_i| of two energies that should be equal, float64
@@ -20,10 +21,24 @@ STEPS = (1e-4, 5e-5, 2e-4, 2e-5, 5e-4, 1e-5, 5e-6)  # Å, or strain; the best on
 
 
 def predict(potential: Potential, atoms: Atoms | Sequence[Atoms], **options: bool) -> Prediction:
-    graph = Graph.from_atoms(
-        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
+    return potential(graph_of(potential, atoms), **{"virial": True, **options})
+
+
+def graph_of(potential: Potential, atoms: Atoms | Sequence[Atoms]) -> Graph:
+    """Graph of structures; those without magnetic moments get some of their species'."""
+    frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+    if "magmoms" in potential.inputs:
+        frames = [a if stored_moments(a) else _magnetic(a) for a in frames]
+    return Graph.from_atoms(
+        frames, potential.cutoff, device=potential.device, inputs=potential.inputs
     )
-    return potential(graph, **{"virial": True, **options})
+
+
+def _magnetic(atoms: Atoms) -> Atoms:
+    atoms = atoms.copy()
+    moments = np.stack([np.cos(atoms.numbers), np.sin(atoms.numbers), 0.1 * atoms.numbers], axis=1)
+    atoms.set_initial_magnetic_moments(moments)
+    return atoms
 
 
 def energies_of(potential: Potential, frames: Sequence[Atoms]) -> np.ndarray:
@@ -107,7 +122,7 @@ def along(
     potential: Potential, frames: Sequence[Atoms], direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Energy, its slope and curvature when the last atom of each structure moves in a direction."""
-    graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+    graph = graph_of(potential, frames)
     last = torch.tensor([len(atoms) for atoms in frames]).cumsum(0) - 1
     x = torch.zeros(len(frames), dtype=torch.float64, requires_grad=True)
     moving = torch.zeros_like(graph.positions).index_add(

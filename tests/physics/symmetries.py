@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointedge.potentials.graph import Graph, random_rotations
+from pointedge.potentials.graph import random_rotations
 
 from . import numerics
 from .common import (
@@ -140,7 +140,7 @@ class Symmetries(Battery):
 
     def test_rotation(self, potential, frames):
         """An invariant model does not feel a rotation; any other one must show that it does."""
-        graph = Graph.from_atoms(frames, potential.cutoff, inputs=potential.inputs)
+        graph = numerics.graph_of(potential, frames)
         generator = torch.Generator().manual_seed(7)
         turn = random_rotations(len(frames), generator=generator)
         assert (torch.linalg.det(turn) < 0).any()

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pointedge.potentials.checkpoint import architecture
-from pointedge.potentials.graph import Graph, random_rotations
+from pointedge.potentials.graph import random_rotations
 from pointedge.potentials.potential import Potential
 
 from .. import structures
+from . import numerics
 from .battery import FRAMES, PotentialBattery, lively
 from .numerics import predict
 
@@ -32,6 +33,7 @@ VARIANTS = {
     "nequip": ("nequip", {"irreps": "4x0e + 3x1o + 2x2e", "lmax": 2, "embedding_width": 5}),
     "pseudoscalars": ("nequip", {"irreps": "4x0e + 2x0o + 3x1o + 2x1e", "num_layers": 6}),
     "mace": ("mace", {"irreps": "4x0e + 4x1o", "lmax": 2}),
+    "magnetic": ("mace", {"irreps": "4x0e + 4x1o", "lmax": 1, "typical_moment": 1.5}),
     "agnostic": (
         "mace",
         {
@@ -88,6 +90,10 @@ class TestMACE(EquivariantBattery):
     name = "mace"
 
 
+class TestMagneticMACE(EquivariantBattery):
+    name = "magnetic"
+
+
 class TestAgnosticMACE(EquivariantBattery):
     name = "agnostic"
 
@@ -120,7 +126,7 @@ def features(network, graph):
 def test_every_irrep_of_every_layer_turns(name, frame):
     """By the matrix that its harmonics turn by, with the sign of its parity under inversion."""
     network = variant(name).network
-    graph = Graph.from_atoms(FRAMES[frame], network.cutoff)
+    graph = numerics.graph_of(variant(name), FRAMES[frame])
     before = features(network, graph)
     assert len(before) >= network.config.num_layers
     generator = torch.Generator().manual_seed(3)

@@ -54,6 +54,7 @@ VARIANTS = {
     },
     "length-only": {**PRODUCTION, "edge_input": "length"},
     "conditioned": {**PRODUCTION, "system_conditioning": True, "edge_input": "vector"},
+    "magnetic": {**PRODUCTION, "typical_moment": 1.5},
     "repulsion": PRODUCTION,
     # The research code's pruning takes effect within some thousandths of an Å, finer than the
     # grids here.
@@ -131,6 +132,10 @@ class TestPaperTanh(PETBattery):
 
 class TestProduction(PETBattery):
     name = "production"
+
+
+class TestMagnetic(PETBattery):
+    name = "magnetic"
 
 
 class TestAdaptiveSolver(PETBattery):

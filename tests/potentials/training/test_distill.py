@@ -130,3 +130,17 @@ def test_command(tmp_path):
     assert again.dtype == torch.float32
     refused = CliRunner().invoke(app, [*command, "--output", str(output)])
     assert "exists" in str(refused.exception)
+
+
+def test_clusters_of_a_magnetic_model_have_moments():
+    """Those of its frames; without frames of every species there are none to take."""
+    potential = plain(properties=("energy",), typical_moment=1.5)
+    frame = molecule("H2O")
+    frame.set_initial_magnetic_moments([2.0, 0.1, -0.3])
+    fitted = distill_auxiliary(potential, [frame], steps=2, clusters=20, report=lambda line: None)
+    assert fitted.auxiliary.inputs == ("magmoms",)
+    atom = Atoms("O", magmoms=[2.0])
+    energy = numerics.predict(symmetrized(fitted, "ecse"), atom).energy
+    assert energy == pytest.approx(numerics.predict(fitted, atom).energy, rel=1e-12)
+    with pytest.raises(ValueError, match="no frame has a magnetic moment of species"):
+        distill_auxiliary(potential, [], steps=2, clusters=20, report=lambda line: None)
