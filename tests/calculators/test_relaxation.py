@@ -55,6 +55,7 @@ def crystal():
     """Two atoms in a triclinic cell, with a model that repels at all distances."""
     cell = [[2.2, 0.2, 0.0], [0.1, 2.4, 0.3], [-0.2, 0.1, 2.3]]
     atoms = Atoms("OH", scaled_positions=[[0, 0, 0], [0.47, 0.52, 0.55]], cell=cell, pbc=True)
+    atoms.set_initial_magnetic_moments([0.0, 0.0])
     atoms.calc = PotentialCalculator(Potential(MomentNetwork()))
     return atoms
 
@@ -176,7 +177,7 @@ def test_the_structure_is_only_read():
     assert atoms.calc is calculator
     np.testing.assert_array_equal(atoms.get_momenta(), before.get_momenta())
     assert result.atoms.info == {"charge": 0}  # labels would now be wrong
-    assert set(result.atoms.arrays) == {"numbers", "positions", "tags"}
+    assert set(result.atoms.arrays) == {"numbers", "positions", "tags", "initial_magmoms"}
 
 
 def test_turned_molecules_relax_to_one_energy():
@@ -213,7 +214,7 @@ def test_failures_name_the_step():
 
 
 def test_refusals_of_the_calculator_name_the_step():
-    atoms = Atoms("O2", positions=[[0, 0, 0], [0, 0, 0.75]])
+    atoms = Atoms("O2", positions=[[0, 0, 0], [0, 0, 0.75]], magmoms=[0.0, 0.0])
     atoms.calc = PotentialCalculator(Potential(MomentNetwork(), scale=-1.0))  # attracts
     with pytest.raises(RelaxationError, match=r"failed at step \d+: the structure: atoms 0 and 1"):
         relax(atoms)
