@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TextIO
 
 import ase.io
@@ -13,6 +13,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from ..potentials.spins import keep_moments
 from .dynamics import MDSettings
 
 # Column of the log -> how it is written. Names end in their units; "nan" stands for unknown.
@@ -102,12 +103,8 @@ class Recorder:
         self.log.flush()
 
     def _write_frame(self, step: int, atoms: Atoms) -> None:
-        frame = atoms.copy()
-        # Labels that the first structure brought from its file do not belong to later frames.
-        frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
+        frame = without_labels(atoms, FRAME_ARRAYS)
         frame.info |= {"step": step, "time_fs": step * self.settings.timestep}
-        for name in set(frame.arrays) - set(FRAME_ARRAYS):
-            del frame.arrays[name]
         frame.set_constraint(self.constraints)
         remember(frame, atoms)
         text = io.StringIO()
@@ -115,6 +112,20 @@ class Recorder:
         self.trajectory.write(text.getvalue())  # at once: a cut-off run leaves whole frames
         self.trajectory.flush()
         self.frames += 1
+
+
+def without_labels(atoms: Atoms, arrays: Collection[str]) -> Atoms:
+    """Return a copy with only some arrays and the inputs of models, without results.
+
+    Labels that a structure brought from its file do not belong to it once it has moved. Magnetic
+    moments do: wherever the file had them, they go on as initial moments.
+    """
+    frame = atoms.copy()
+    frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
+    keep_moments(frame)
+    for name in set(frame.arrays) - set(arrays):
+        del frame.arrays[name]
+    return frame
 
 
 def remember(frame: Atoms, atoms: Atoms) -> None:

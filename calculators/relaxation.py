@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixCartesian, FixScaled, FixSymmetry
 
-from .recorder import FRAME_ARRAYS, FRAME_INFO, remember
+from .recorder import FRAME_ARRAYS, remember, without_labels
 
 OptimizerName = Literal["lbfgs", "bfgs", "fire"]
 FEW_ATOMS = 300  # to diagonalise their Hessian takes 0.2 s, no longer than a step of a model
@@ -240,11 +240,7 @@ def make_optimizer(atoms: Atoms, settings: RelaxationSettings) -> Any:
 
 def kept(atoms: Atoms) -> Atoms:
     """Return a copy with only what a relaxed structure keeps, without results."""
-    frame = atoms.copy()
-    frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
-    for name in set(frame.arrays) - ARRAYS:
-        del frame.arrays[name]
-    return frame
+    return without_labels(atoms, ARRAYS)
 
 
 def _not_finite(system: Atoms, settings: RelaxationSettings) -> str | None:

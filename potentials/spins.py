@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -24,8 +25,22 @@ MOMENT_KEYS = ("initial_magmoms", "REF_spin", "REF_magmoms", "magmoms")
 
 
 def stored_moments(atoms: Atoms) -> tuple[str, np.ndarray] | None:
-    """The first of MOMENT_KEYS that a structure has, and what it keeps there."""
-    return next(((k, atoms.arrays[k]) for k in MOMENT_KEYS if k in atoms.arrays), None)
+    """The first of MOMENT_KEYS that a structure has, or what its file had as a result; and values.
+
+    ASE's readers keep columns called "magmoms" with the results of a calculation.
+    """
+    for key in MOMENT_KEYS:
+        if key in atoms.arrays:
+            return key, atoms.arrays[key]
+    if isinstance(atoms.calc, SinglePointCalculator) and "magmoms" in atoms.calc.results:
+        return "magmoms", atoms.calc.results["magmoms"]
+    return None
+
+
+def keep_moments(atoms: Atoms) -> None:
+    """Make the stored moments, if any, initial ones, which stay when labels and results go."""
+    if (found := stored_moments(atoms)) is not None:
+        atoms.set_initial_magnetic_moments(found[1])
 
 
 def magnetic_moments(atoms: Atoms) -> np.ndarray:

@@ -38,8 +38,10 @@ def set_model(
     atoms: Atoms, model: str, device: str | None, dtype: str | None, symmetrize: str | None
 ) -> None:
     """Give the structure the calculator of a model; what symmetrisation costs goes to stderr."""
+    from ...potentials.spins import keep_moments
     from ..models import make_calculator
 
+    keep_moments(atoms)
     atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
     if symmetrize is not None:
         print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)

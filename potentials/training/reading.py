@@ -14,13 +14,13 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from ..spins import stored_moments
 from .config import Frames, parse_slice
 
 # Å. Copies of a frame in files of fewer digits still have the same hash; frames that are closer to
 # each other than this teach and test the same thing.
 SAME_POSITION = 1e-3
 SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
-MOMENTS = ("initial_magmoms", "REF_magmoms", "REF_spin")
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,9 @@ def frame_hash(atoms: Atoms) -> str:
     digest = hashlib.sha256(atoms.numbers.astype("<i8").tobytes())
     for array, unit in ((atoms.positions, SAME_POSITION), (np.asarray(atoms.cell), SAME_POSITION)):
         digest.update(_rounded(array, unit))
-    for key in MOMENTS:
-        if key in atoms.arrays and np.any(atoms.arrays[key]):
-            digest.update(_rounded(atoms.arrays[key], SAME_MOMENT))
-            break
+    moments = stored_moments(atoms)
+    if moments is not None and np.any(moments[1]):
+        digest.update(_rounded(moments[1], SAME_MOMENT))
     for key in ("charge", "spin"):
         if key in atoms.info:
             digest.update(f"{key} {atoms.info[key]}".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.ecse.symmetrize import symmetrized
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.potential import Potential
+from pointedge.potentials.spins import keep_moments
 
 from .. import structures
 from . import test_equivariant, test_pet
@@ -157,6 +159,20 @@ def test_moments_of_files_are_understood(key, vectors):
     assert torch.equal(predict(potential, first).energy, expected)
     first.set_initial_magnetic_moments(np.zeros(len(first)))  # comes before what was measured
     assert not torch.equal(predict(potential, first).energy, expected)
+
+
+def test_moments_of_a_column_called_magmoms(tmp_path, vectors):
+    """Which ASE's reader of extended XYZ takes for results."""
+    (first, *_), potential = with_moments(vectors), variant("pet")
+    expected = predict(potential, first).energy
+    first.arrays["magmoms"] = first.arrays.pop("initial_magmoms")
+    ase.io.write(tmp_path / "frame.xyz", first)
+    frame = ase.io.read(tmp_path / "frame.xyz")
+    found = predict(potential, frame).energy
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # of eight digits in the file
+    keep_moments(frame)
+    frame.calc = None
+    assert torch.equal(predict(potential, frame).energy, found)
 
 
 def test_moments_of_wrong_shape():
