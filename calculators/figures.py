@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .results import MDResult
-from .trajectories import RDF, is_water
+from .trajectories import ALL, RDF, is_water
 
-BLUE, ORANGE, GREEN, GRAY = "#2166ac", "#d6604d", "#1b7837", "0.45"
+BLUE, ORANGE, GREEN, YELLOW, GRAY = "#2166ac", "#d6604d", "#1b7837", "#dfa729", "0.45"
+# Dashes tell curves apart where colours do not.
+STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (YELLOW, (0, (5, 1, 1, 1, 1, 1))))
 # Å; longer than any O-H bond and shorter than any hydrogen bond
 LONGEST_OH_BOND = 1.3
 
@@ -57,9 +59,8 @@ def _draw_rdfs(axes: Axes, rdfs: Sequence[RDF], water: bool) -> None:
     """Curves g(r), with the first peak marked where it stands alone in its panel."""
     axes.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
     highest = 0.0
-    for rdf, color in zip(rdfs, (BLUE, ORANGE, GREEN), strict=False):
-        name = "".join(rdf.pair)
-        axes.plot(rdf.r, rdf.g, color=color, linewidth=1.6, label=rf"$g_\mathrm{{{name}}}$")
+    for rdf, (color, style) in zip(rdfs, STYLES, strict=False):
+        axes.plot(rdf.r, rdf.g, color=color, linestyle=style, linewidth=1.6, label=rdf_label(rdf))
         bonded = water and set(rdf.pair) == {"O", "H"}
         shown = rdf.g[rdf.r > LONGEST_OH_BOND] if bonded else rdf.g
         highest = max(highest, float(shown.max(initial=0.0)))
@@ -73,6 +74,11 @@ def _draw_rdfs(axes: Axes, rdfs: Sequence[RDF], water: bool) -> None:
     axes.set_xlabel("distance r (Å)")
     axes.set_ylabel("g(r)")
     axes.legend(frameon=False, loc="upper right")
+
+
+def rdf_label(rdf: RDF) -> str:
+    """Name of a radial distribution function in a picture."""
+    return "$g$, all atoms" if rdf.pair == ALL else rf"$g_\mathrm{{{''.join(rdf.pair)}}}$"
 
 
 def _mark_peak(axes: Axes, rdf: RDF) -> None:

@@ -18,14 +18,49 @@ if TYPE_CHECKING:
     from ..potentials.potential import Potential
 
 SUFFIX = ".safetensors"
+STRUCTURES = ("water-64", "mno-64", "hea-128")  # packaged; the first of known elements is chosen
 
 
 def packaged_models() -> dict[str, Path]:
     """Return the files of the models that come with the package, by name."""
+    folder = packaged_folder("models")
+    return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def default_structure(calculator: Any = None) -> Path:
+    """Return the packaged structure that suits a calculator: all its elements are known to it.
+
+    Calculators of other packages, which do not say what they know, get the first one: water.
+
+    Raises:
+        ValueError: the calculator knows the elements of none.
+    """
+    import ase.io
+    from ase.data import chemical_symbols
+
+    folder = packaged_folder("structures")
+    paths = [folder / f"{name}.xyz" for name in STRUCTURES]
+    potential = getattr(calculator, "potential", None)
+    if potential is None:
+        return paths[0]
+    found: list[str] = []
+    for path in paths:
+        structure = next(ase.io.iread(path, index=0))
+        if set(structure.numbers) <= set(potential.species):
+            return path
+        found.append(structure.symbols.formula.reduce()[0].format("hill"))
+    known = ", ".join(chemical_symbols[z] for z in potential.species)
+    raise ValueError(
+        f"the model knows {known}, and no packaged structure consists of these "
+        f"({', '.join(found)}); give a STRUCTURE."
+    )
+
+
+def packaged_folder(name: str) -> Path:
+    """Return a folder of the data that come with the package."""
     from importlib.resources import files
 
-    folder = Path(str(files("pointedge.data") / "models"))
-    return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    return Path(str(files("pointedge.data") / name))
 
 
 def find_model(model: str | Path) -> Path:

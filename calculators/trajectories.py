@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..potentials.neighbors import neighbor_list
 
 Array = NDArray[np.float64]
+ALL = ("*", "*")  # the pair of all atoms, whatever their elements
 MAX_RADIUS = 10.0  # Å; beyond this g(r) of a liquid says little, and pairs grow as the cube
 
 
@@ -23,7 +24,7 @@ class RDF:
     """Radial distribution function of one pair of elements, averaged over frames.
 
     Attributes:
-        pair: chemical symbols A and B.
+        pair: chemical symbols A and B, or ``ALL`` twice.
         r: (bins,) centres of the bins, Å.
         g: (bins,) density of B around A relative to the mean density of B.
         coordination: (bins,) mean number of B atoms within the outer edge of each bin around A.
@@ -35,6 +36,11 @@ class RDF:
     g: Array
     coordination: Array
     frames: int
+
+    @property
+    def name(self) -> str:
+        """g_AB, or g of all atoms."""
+        return "g" if self.pair == ALL else "g_" + "".join(self.pair)
 
     def first_peak(self, r_min: float = 0.0, smoothing: float = 0.05) -> tuple[float, float]:
         """Position (Å) and height of the first peak beyond ``r_min`` (Å).
@@ -58,7 +64,7 @@ class RDF:
             if smooth[k] >= smooth[max(k - reach, 0) : k + reach + 1].max():
                 return _vertex(self.r, self.g, smooth, int(k))
         raise ValueError(
-            f"g(r) of {'-'.join(self.pair)} has no peak above 1 between {r_min:g} and "
+            f"{self.name}(r) has no peak above 1 between {r_min:g} and "
             f"{self.r[-1]:.1f} Å; average more frames, or look at the curve."
         )
 
@@ -95,7 +101,7 @@ def radial_distribution(
 
     Args:
         frames: structures periodic along all three axes, with the same elements; cells may differ.
-        pairs: chemical symbols of A and B.
+        pairs: chemical symbols of A and B; ``ALL`` for all atoms.
         r_max: largest distance in Å; by default and at most half the smallest distance between
             opposite faces of any cell (a larger sphere would meet its own images), by default
             10 Å at most.
@@ -114,11 +120,11 @@ def radial_distribution(
         centers, others, distances = _pair_distances(frame, radius)
         symbols = np.array(frame.get_chemical_symbols())
         for k, (a, b) in enumerate(pairs):
-            count_a = int((symbols == a).sum())
-            count_b = int((symbols == b).sum()) - (a == b)
+            of_a, of_b = (np.isin(symbols, x) | (x == "*") for x in (a, b))
+            count_a, count_b = int(of_a.sum()), int(of_b.sum()) - (a == b)
             if count_a < 1 or count_b < 1:
                 raise ValueError(f"a frame of {frame.symbols} has no pair {a}-{b}.")
-            chosen = (symbols[centers] == a) & (symbols[others] == b)
+            chosen = of_a[centers] & of_b[others]
             counts, _ = np.histogram(distances[chosen], edges)
             g[k] += frame.get_volume() * counts / (count_a * count_b * shells)
             neighbors[k] += np.cumsum(counts) / count_a
@@ -166,13 +172,20 @@ def _pair_distances(
 
 
 def telling_pairs(atoms: Atoms, limit: int = 3) -> list[tuple[str, str]]:
-    """Pairs of elements worth looking at: O-O and O-H for water, else the most frequent pairs."""
-    counts = Counter(atoms.get_chemical_symbols())
+    """Pairs of elements worth looking at, the most telling first.
+
+    O-O and O-H for water; up to three elements, the most frequent pairs; for more, as in alloys,
+    all atoms together, and then each of the most frequent elements with itself.
+    """
+    counts = Counter(sorted(atoms.get_chemical_symbols()))
     if is_water(atoms):
         return [("O", "O"), ("O", "H")] if counts["O"] > 1 else [("O", "H")]
+    if len(counts) > 3:
+        alike = [(a, a) for a, number in counts.most_common(limit + 1) if number > 1]
+        return [ALL, *alike]
     frequency = {
         (a, b): counts[a] * (counts[a] - 1) / 2 if a == b else counts[a] * counts[b]
-        for a, b in combinations_with_replacement(sorted(counts), 2)
+        for a, b in combinations_with_replacement(counts, 2)
     }
     present = [pair for pair, number in frequency.items() if number > 0]
     return sorted(present, key=lambda pair: -frequency[pair])[:limit]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
-from .runs import md_progress, read_structure, set_model, stoppable
+from .runs import announce_cost, md_progress, read_structure, stoppable
 
 if TYPE_CHECKING:
     from ..results import MDResult
@@ -20,7 +20,10 @@ PICTURE = "md.png"
 def md(
     structure: Annotated[
         str | None,
-        typer.Argument(help="file that ASE reads, its last frame; default: 64 packaged H2O"),
+        typer.Argument(
+            help="file that ASE reads, its last frame; default: a packaged structure of elements "
+            "that the model knows: 64 H2O, 32 MnO, or 128 Mo-Nb-Ta-W"
+        ),
     ] = None,
     model: ModelOption = "pet-water",
     ensemble: Annotated[
@@ -30,7 +33,10 @@ def md(
     temperature: Annotated[float, typer.Option(help="K; in nve of drawn velocities only")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
     steps: Annotated[int, typer.Option(help="number of time steps")] = 2000,
-    output: Annotated[Path, typer.Option(help="folder for all files")] = Path("water-md"),
+    output: Annotated[
+        Path | None,
+        typer.Option(help="folder for all files; default: water-md, or as the structure is called"),
+    ] = None,
     pressure: Annotated[float, typer.Option(help="bar, for npt")] = 1.0,
     thermostat: Annotated[
         Literal["bussi", "langevin"],
@@ -56,7 +62,9 @@ def md(
     steps, it makes a run longer. A structure with velocities keeps them.
     """
     from ..dynamics import MDSettings
+    from ..figures import md_figure
     from ..md import run_md
+    from ..models import default_structure, make_calculator
 
     settings = MDSettings(
         ensemble=ensemble,
@@ -70,13 +78,16 @@ def md(
         interval=interval,
         log_interval=log_interval,
     )
-    atoms = read_structure(structure)
-    set_model(atoms, model, device, dtype, symmetrize)
+    calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    atoms = read_structure(structure, calculator)
+    if output is None:
+        name = structure or default_structure(calculator).name.partition("-")[0]
+        output = Path(f"{Path(name.partition('@')[0]).stem}-md")
+    atoms.calc = calculator
+    announce_cost(atoms, symmetrize)
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)
-    from ..figures import md_figure
-
     md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
     print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
     files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
@@ -110,7 +121,7 @@ def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
         kept = "total energy" if settings.ensemble == "nve" else "conserved quantity"
         rows.append((f"drift of {kept}", *_numbers(drift, error, 4), "meV/atom/ps"))
     for rdf in rdfs[:1]:
-        name = f"first peak of g_{''.join(rdf.pair)}"
+        name = f"first peak of {rdf.name}"
         try:
             position, height = rdf.first_peak()
         except ValueError:

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 LINE_SECONDS = 600.0  # between lines of progress where there is no terminal
 
 
-def read_structure(structure: str | None) -> Atoms:
-    """Last frame of a file, or the packaged water box; raises ValueError if it cannot be read."""
-    from importlib.resources import files
+def read_structure(structure: str | None, calculator: Any = None) -> Atoms:
+    """Last frame of a file; without one, the packaged structure that suits the calculator.
 
+    Raises:
+        ValueError: the file cannot be read, or no packaged structure suits.
+    """
     import ase.io
 
-    path = structure or str(files("pointedge.data") / "structures" / "water-64.xyz")
+    from ..models import default_structure
+
+    path = structure or str(default_structure(calculator))
     try:
         found = ase.io.read(path, index=None if "@" in path else -1)  # "FILE@3" is its frame 3
     except FileNotFoundError:
@@ -43,12 +47,16 @@ def set_model(
 
     keep_moments(atoms)
     atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    announce_cost(atoms, symmetrize)
+
+
+def announce_cost(atoms: Atoms, symmetrize: str | None) -> None:
+    """Say on stderr what symmetrisation makes of the price of a step, before a long run."""
     if symmetrize is not None:
         print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)
 
 
 def _cost(atoms: Atoms) -> str:
-    """What symmetrisation makes of the price of a step, before a long run."""
     from ...potentials.ecse.symmetrize import relative_cost
     from ...potentials.graph import Graph
 

@@ -70,6 +70,19 @@ def test_command(command, structure, tmp_path):
     assert "Å³/atom" in more.stdout
 
 
+def test_a_model_runs_from_the_packaged_structure_that_it_knows(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    baseline = {8: -400.0, 25: -2000.0}
+    potential = small_potential(species=(8, 25), baseline=baseline, scale=0.01)
+    checkpoint.save(potential, tmp_path / "m.safetensors")
+    outcome = command("--model", "m.safetensors", "--steps", 2)
+    assert outcome.exit_code == 0, outcome.output
+    assert "first peak of g_MnO" in outcome.stdout
+    frame = ase.io.read(tmp_path / "mno-md" / "trajectory.extxyz")
+    assert str(frame.symbols.formula.reduce()[0]) == "MnO"
+    assert np.abs(frame.get_initial_magnetic_moments()).max() > 4  # kept for models that read them
+
+
 def test_command_announces_what_symmetrisation_costs(command, tmp_path):
     checkpoint.save(small_potential(), tmp_path / "m.safetensors")
     ase.io.write(tmp_path / "water.xyz", molecule("H2O"))

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,3 +256,25 @@ def test_names_of_the_package():
     assert {"PETCalculator", "PotentialCalculator"} <= set(dir(pointedge.calculators))
     with pytest.raises(AttributeError, match="has no attribute 'PETCalculater'"):
         pointedge.calculators.PETCalculater  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("species", "name"),
+    [
+        ((1, 8), "water-64"),
+        ((1, 6, 8), "water-64"),
+        ((8, 25), "mno-64"),
+        ((41, 42, 73, 74), "hea-128"),
+        (tuple(range(1, 93)), "water-64"),
+    ],
+)
+def test_default_structure_consists_of_known_elements(species, name):
+    calculator = SimpleNamespace(potential=SimpleNamespace(species=species))
+    assert models.default_structure(calculator).stem == name
+
+
+def test_default_structure_may_be_missing():
+    assert models.default_structure(EMT()).stem == "water-64"  # it does not say what it knows
+    carbon = SimpleNamespace(potential=SimpleNamespace(species=(1, 6)))
+    with pytest.raises(ValueError, match=r"knows H, C, and no .* \(H2O, MnO, MoNbTaW\); give a"):
+        models.default_structure(carbon)

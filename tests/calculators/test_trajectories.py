@@ -9,6 +9,7 @@ from ase.build import bulk, molecule
 from scipy.signal import lfilter
 
 from pointedge.calculators.trajectories import (
+    ALL,
     RDF,
     block_average,
     linear_drift,
@@ -80,6 +81,15 @@ def test_coordination_is_the_integral_of_g():
     np.testing.assert_allclose(rdf.coordination, np.cumsum(density * rdf.g * shells))
 
 
+def test_all_atoms_are_the_average_over_pairs():
+    frames = ideal_gas("Ar20Ne9", SKEW, 5)
+    pairs = [ALL, ("Ar", "Ar"), ("Ar", "Ne"), ("Ne", "Ne")]
+    everything, *parts = radial_distribution(frames, pairs)
+    weights = np.array([20 * 19, 2 * 20 * 9, 9 * 8]) / (29 * 28)
+    np.testing.assert_allclose(everything.g, weights @ [p.g for p in parts], atol=1e-12)
+    assert [p.name for p in (everything, *parts)] == ["g", "g_ArAr", "g_ArNe", "g_NeNe"]
+
+
 def test_first_peak_of_a_noisy_curve():
     r = np.arange(0.025, 6, 0.05)
     rng = np.random.default_rng(2)
@@ -118,6 +128,10 @@ def test_telling_pairs():
     assert telling_pairs(Atoms("O2H4")) == [("O", "O"), ("O", "H")]
     assert telling_pairs(Atoms("OH2")) == [("O", "H")]
     assert telling_pairs(Atoms("Cu4")) == [("Cu", "Cu")]
+    assert telling_pairs(Atoms("Mn4O4")) == [("Mn", "O"), ("Mn", "Mn"), ("O", "O")]
+    alloy = [("Mo", "Mo"), ("Nb", "Nb"), ("Ta", "Ta"), ("W", "W")]
+    assert telling_pairs(Atoms("Mo2Nb2Ta2W2")) == [ALL, *alloy]
+    assert telling_pairs(Atoms("W3Mo2NbTa5")) == [ALL, ("Ta", "Ta"), ("W", "W"), ("Mo", "Mo")]
     assert telling_pairs(Atoms("MnO3"), limit=2) == [("Mn", "O"), ("O", "O")]
 
 
