@@ -4,7 +4,7 @@
     python generate.py random OUT FIRST LAST [STEP]   # numbers FIRST, FIRST + STEP, ... < LAST
     python generate.py pairs OUT A [A ...]            # lattice constants in Å
     python generate.py ideal OUT A [A ...]            # of these the undistorted ones
-    python generate.py join OUT FILE                  # all frames of OUT into one file
+    python generate.py join FILE OUT [OUT ...]        # all frames of folders into one file
 
 Spin-polarised PBE+U (Dudarev's form, U = 4 eV on Mn d), plane waves to 800 eV with an estimated
 Pulay correction of the stress, 3x3x3 k-points, Fermi-Dirac smearing of 0.05 eV.
@@ -17,9 +17,9 @@ ideal and distorted, so that their energies may be compared.
 
 Each frame has REF_energy (eV, the free energy that the forces belong to), REF_forces (eV/Å),
 REF_stress (eV/Å³, ASE's sign), initial_magmoms (nominal, 5 μ_B on Mn), REF_magmoms (found, μ_B),
-spin_order, lattice_constant (Å, before strain), kind and frame. One whose moments changed sign or
-collapsed has spin_order=other. Frames that exist are skipped; one that does not converge is left
-out, with a message.
+spin_order, lattice_constant (Å, before strain), kind, frame and split. One whose moments changed
+sign or collapsed has spin_order=other. Frames that exist are skipped; one that does not converge is
+left out, with a message.
 """
 
 import sys
@@ -36,6 +36,7 @@ ORDERS = {
 }
 PROBABILITIES = {4: [0.7, 0.3], 8: [0.3, 0.5, 0.2]}
 MOMENT = 5.0  # μ_B, of Mn to start from
+HELD_OUT, WINDOW = (4.35, 4.45, 4.55), 0.0125  # lattice constants, Å, and half a width about them
 
 
 def rhombohedral(a: float) -> Atoms:
@@ -95,6 +96,14 @@ def paired_frames(a: float) -> list[Atoms]:
     return frames
 
 
+def split(atoms: Atoms) -> str:
+    """What a frame is for: held-out lattice constants and all pairs are for tests alone."""
+    a, random = atoms.info["lattice_constant"], atoms.info["kind"] == "random"
+    if not random or min(abs(a - held_out) for held_out in HELD_OUT) < WINDOW:
+        return "test"
+    return "validation" if atoms.info["frame"] % 8 == 3 else "train"
+
+
 def calculate(atoms: Atoms) -> Atoms:
     """The frame with its labels; the moments that were found may be of another order."""
     from gpaw import GPAW, PW, FermiDirac, MixerDif
@@ -147,6 +156,16 @@ def make(folder: Path, frames: list[Atoms]) -> None:
         )
 
 
+def join(target: Path, folders: list[Path]) -> None:
+    """Write the frames of folders into one file, random ones first, with what they are for."""
+    frames = [next(iread(path)) for folder in folders for path in folder.glob("*.xyz")]
+    frames.sort(key=lambda a: (a.info["kind"] != "random", a.info["kind"], a.info["frame"]))
+    for atoms in frames:
+        atoms.info["split"] = split(atoms)
+        print(" ".join(str(atoms.info[key]) for key in ("kind", "frame", "spin_order", "split")))
+    write(target, frames, format="extxyz")
+
+
 def main(verb: str, folder: str, *rest: str) -> None:
     """Run a verb of the command line, see above."""
     if verb == "random":
@@ -156,11 +175,7 @@ def main(verb: str, folder: str, *rest: str) -> None:
     elif verb == "ideal":
         make(Path(folder), [atoms for a in rest for atoms in paired_frames(float(a))[:2]])
     elif verb == "join":
-        write(
-            rest[0],
-            [next(iread(path)) for path in sorted(Path(folder).glob("*.xyz"))],
-            format="extxyz",
-        )
+        join(Path(folder), [Path(name) for name in rest])
     else:
         raise SystemExit(__doc__)
 
