@@ -4,6 +4,7 @@
     python generate.py random OUT FIRST LAST [STEP]   # numbers FIRST, FIRST + STEP, ... < LAST
     python generate.py pairs OUT A [A ...]            # lattice constants in Å
     python generate.py ideal OUT A [A ...]            # of these the undistorted ones
+    python generate.py check NUMBER [NUMBER ...]      # labels of random frames, see check()
     python generate.py join FILE OUT [OUT ...]        # all frames of folders into one file
 
 Spin-polarised PBE+U (Dudarev's form, U = 4 eV on Mn d), plane waves to 800 eV with an estimated
@@ -37,6 +38,7 @@ ORDERS = {
 PROBABILITIES = {4: [0.7, 0.3], 8: [0.3, 0.5, 0.2]}
 MOMENT = 5.0  # μ_B, of Mn to start from
 HELD_OUT, WINDOW = (4.35, 4.45, 4.55), 0.0125  # lattice constants, Å, and half a width about them
+DISPLACEMENT, STRAIN = 0.01, 0.004  # Å, and a number: of finite differences
 
 
 def rhombohedral(a: float) -> Atoms:
@@ -104,16 +106,19 @@ def split(atoms: Atoms) -> str:
     return "validation" if atoms.info["frame"] % 8 == 3 else "train"
 
 
-def calculate(atoms: Atoms) -> Atoms:
-    """The frame with its labels; the moments that were found may be of another order."""
+def calculate(atoms: Atoms, plane_waves: float = 800, kpoints: int = 3) -> Atoms:
+    """The frame with its labels, from plane waves to an energy in eV and kpoints³ k-points.
+
+    The moments that were found may be of another spin order than the nominal ones.
+    """
     from gpaw import GPAW, PW, FermiDirac, MixerDif
 
     atoms = atoms.copy()
     atoms.calc = GPAW(
-        mode=PW(800, dedecut="estimate"),
+        mode=PW(plane_waves, dedecut="estimate"),
         xc="PBE",
         setups={"Mn": ":d,4.0"},
-        kpts={"size": (3, 3, 3)},
+        kpts={"size": (kpoints,) * 3},
         occupations=FermiDirac(0.05),
         convergence={"energy": 2e-5, "density": 3e-5},
         mixer=MixerDif(0.1, 5, weight=50),
@@ -166,16 +171,67 @@ def join(target: Path, folders: list[Path]) -> None:
     write(target, frames, format="extxyz")
 
 
-def main(verb: str, folder: str, *rest: str) -> None:
+def strained(atoms: Atoms, strain: float) -> Atoms:
+    """The frame stretched along x."""
+    atoms = atoms.copy()
+    deformation = np.eye(3)
+    deformation[0, 0] += strain
+    atoms.set_cell(np.asarray(atoms.cell) @ deformation, scale_atoms=True)
+    return atoms
+
+
+def displaced(atoms: Atoms, atom: int, axis: int, step: float) -> Atoms:
+    """The frame with one atom moved."""
+    atoms = atoms.copy()
+    atoms.positions[atom, axis] += step
+    return atoms
+
+
+def slope(minus: Atoms, plus: Atoms, step: float) -> float:
+    """Central difference of the energy."""
+    energies = [calculate(atoms).info["REF_energy"] for atoms in (minus, plus)]
+    return (energies[1] - energies[0]) / (2 * step)
+
+
+def check(number: int) -> None:
+    """Print largest force and stress along x, analytic and by differences of the energy.
+
+    And how energy, forces and stress change with plane waves to 1,000 eV and 4x4x4 k-points.
+    """
+    start = random_frame(number)
+    frame = calculate(start)
+    forces, stress = frame.arrays["REF_forces"], frame.info["REF_stress"].reshape(3, 3)
+    atom, axis = divmod(int(abs(forces).argmax()), 3)
+    d = DISPLACEMENT
+    found = -slope(displaced(start, atom, axis, -d), displaced(start, atom, axis, d), d)
+    print(f"{number}: force {forces[atom, axis]:.4f}, difference {found:.4f} eV/Å", flush=True)
+    found = slope(strained(start, -STRAIN), strained(start, STRAIN), STRAIN) / start.get_volume()
+    print(f"{number}: stress {stress[0, 0]:.5f}, difference {found:.5f} eV/Å³", flush=True)
+    for what, settings in (("1,000 eV", {"plane_waves": 1000}), ("4x4x4", {"kpoints": 4})):
+        other = calculate(start, **settings)
+        energy = 1000 * (other.info["REF_energy"] - frame.info["REF_energy"]) / len(start)
+        force = abs(other.arrays["REF_forces"] - forces).max()
+        change = abs(other.info["REF_stress"].reshape(3, 3) - stress).max()
+        print(
+            f"{number}: {what} changes energy by {energy:.2f} meV/atom, forces by up to "
+            f"{force:.4f} eV/Å, stress by up to {change:.5f} eV/Å³",
+            flush=True,
+        )
+
+
+def main(verb: str, first: str, *rest: str) -> None:
     """Run a verb of the command line, see above."""
     if verb == "random":
-        make(Path(folder), [random_frame(number) for number in range(*map(int, rest))])
+        make(Path(first), [random_frame(number) for number in range(*map(int, rest))])
     elif verb == "pairs":
-        make(Path(folder), [atoms for a in rest for atoms in paired_frames(float(a))])
+        make(Path(first), [atoms for a in rest for atoms in paired_frames(float(a))])
     elif verb == "ideal":
-        make(Path(folder), [atoms for a in rest for atoms in paired_frames(float(a))[:2]])
+        make(Path(first), [atoms for a in rest for atoms in paired_frames(float(a))[:2]])
+    elif verb == "check":
+        for number in (first, *rest):
+            check(int(number))
     elif verb == "join":
-        join(Path(folder), [Path(name) for name in rest])
+        join(Path(first), [Path(name) for name in rest])
     else:
         raise SystemExit(__doc__)
 
