@@ -10,8 +10,10 @@ if TYPE_CHECKING:
         PETCalculator,
         PotentialCalculator,
     )
+    from .ensemble import CommitteeCalculator
 
 __all__ = [
+    "CommitteeCalculator",
     "ConvolutionCalculator",
     "MACENetCalculator",
     "NequIPNetCalculator",
@@ -24,9 +26,10 @@ def __getattr__(name: str) -> Any:
     """Import a calculator on first use, so that ``pointedge --help`` need not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import ase
+    from importlib import import_module
 
-    return getattr(ase, name)
+    room = ".ensemble" if name == "CommitteeCalculator" else ".ase"
+    return getattr(import_module(room, __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,15 @@ def find_model(model: str | Path) -> Path:
     )
 
 
+def committee(model: str) -> list[str]:
+    """Return the members that a MODEL argument stands for, itself if it is none."""
+    if "," in model and not Path(model).is_file():
+        return [member.strip() for member in model.split(",")]
+    packaged = packaged_models()
+    members = [name for name in packaged if re.fullmatch(rf"{re.escape(model)}-\d+", name)]
+    return [model] if model in packaged or not members else members
+
+
 def load_potential(
     model: str | Path | Potential,
     *,
@@ -134,8 +144,9 @@ def make_calculator(
     """Return the ASE calculator of a MODEL argument of the command line.
 
     Args:
-        model: a packaged name, a file, or ``module:callable`` returning an ASE calculator. The
-            module may lie in the current directory.
+        model: a packaged name, a file, or ``module:callable`` returning an ASE calculator (the
+            module may lie in the current directory); several, separated by commas, or the name of
+            packaged models that end in -1, -2, ... are a committee.
         device: torch device; default: the CPU, or the callable's own.
         dtype: "float32" or "float64"; default: the model's own.
         symmetrize: exact symmetrisation, for potentials of this package.
@@ -144,7 +155,11 @@ def make_calculator(
         ValueError: there is no such model, module or callable, or it does not take an option.
     """
     from .ase import PotentialCalculator
+    from .ensemble import CommitteeCalculator
 
+    if len(members := committee(model)) > 1:
+        options = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
+        return CommitteeCalculator([make_calculator(member, **options) for member in members])
     if ":" in model and not Path(model).is_file():
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")

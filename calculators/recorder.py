@@ -107,6 +107,10 @@ class Recorder:
         frame.info |= {"step": step, "time_fs": step * self.settings.timestep}
         frame.set_constraint(self.constraints)
         remember(frame, atoms)
+        results = getattr(atoms.calc, "results", {})
+        if "forces_std" in results:  # of a committee
+            frame.info["energy_std"] = float(results["energy_std"])
+            frame.arrays["forces_std"] = results["forces_std"]
         text = io.StringIO()
         ase.io.write(text, frame, format="extxyz")
         self.trajectory.write(text.getvalue())  # at once: a cut-off run leaves whole frames

@@ -8,6 +8,7 @@ Ideal lattices, without a frame of any data set::
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,9 +17,9 @@ from ase.data import atomic_numbers, reference_states
 from ase.io import write
 
 FOLDER = Path(__file__).parent / "structures"
-# Å and Bohr magnetons: near the minimum of our own DFT (PBE+U, U = 4 eV) of type-II
-# antiferromagnetic MnO, and the mean moment of Mn in its distorted frames.
-MNO_LATTICE, MNO_MOMENT = 4.44, 4.58
+# Å: near the minimum of our own DFT (PBE+U, U = 4 eV) of type-II antiferromagnetic MnO. μ_B: nominal,
+# as in the frames of data/mno that models are trained on.
+MNO_LATTICE, MNO_MOMENT = 4.44, 5.0
 HEA_ELEMENTS = ("Mo", "Nb", "Ta", "W")
 HEA_SEED = 0
 
@@ -63,7 +64,8 @@ def alloy(repeat: int = 4, seed: int = HEA_SEED) -> Atoms:
     if repeat % 2:
         raise ValueError(f"{2 * repeat**3} sites are not four times a number; give an even repeat.")
     numbers = [atomic_numbers[symbol] for symbol in HEA_ELEMENTS]
-    lattice = float(np.mean([reference_states[z]["a"] for z in numbers]))
+    states: Any = reference_states  # of mixed values
+    lattice = float(np.mean([states[z]["a"] for z in numbers]))
     atoms = bulk("W", "bcc", a=lattice, cubic=True).repeat(repeat)
     shuffled = np.random.default_rng(seed).permutation(np.resize(numbers, len(atoms)))
     atoms.set_atomic_numbers(shuffled)
