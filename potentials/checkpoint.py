@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
+from .files import replacing
 from .potential import Potential
 from .suggestions import did_you_mean
 
@@ -53,6 +54,9 @@ def save(potential: Potential, path: str | Path) -> None:
 
     Its metadata give: format version, architecture, the full resolved configuration, species,
     units, baseline energies (eV), the potential's ``information`` and the version of the code.
+
+    Raises:
+        UnwrittenError: the disk is full, or the like; an older file is whole.
     """
     description = {
         "format_version": FORMAT_VERSION,
@@ -65,10 +69,8 @@ def save(potential: Potential, path: str | Path) -> None:
         "code_version": version("pointedge"),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in potential.state_dict().items()}
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(description)})
-    partial.replace(path)  # a killed run leaves the previous file whole
+    with replacing(Path(path)) as file:
+        file.write(serialize(tensors, metadata={METADATA_KEY: json.dumps(description)}))
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ def train(
     output: Annotated[Path, typer.Option(help="folder of the run; resumed if it holds one")] = Path(
         "runs/train"
     ),
-    device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="torch device; else run.device")] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="print every setting and what it means, and stop")
     ] = False,
@@ -33,23 +34,33 @@ def train(
     if config is None:
         raise ValueError("train needs a configuration; see examples/train, or train --explain.")
     try:
+        from ...potentials.training.run import RunStoppedError
         from ...potentials.training.run import train as run
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}: pip install 'pointedge[train]'.") from None
     from ...potentials.training.config import TrainingConfig
 
     # Lightning's announcements (accelerators it looked for, tips) are not news of this run.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = TrainingConfig.from_yaml(config, overrides)
-    run(
-        settings,
-        output,
-        folder=config.parent,
-        device=device,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
-        progress_bar=sys.stderr.isatty(),
-    )
-    print(output / "best.safetensors")
+    first = int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0)) == 0
+    try:
+        run(
+            settings,
+            output,
+            folder=config.parent,
+            device=device,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+            progress_bar=sys.stderr.isatty(),
+        )
+    except RunStoppedError as stopped:
+        if first:  # the others say the same, and a failure of theirs would end the first
+            print(f"pointedge: {stopped}", file=sys.stderr)
+            raise typer.Exit(stopped.exit_code) from None
+    else:
+        if first:
+            print(output / "best.safetensors")
 
 
 def print_settings(config: Path | None, overrides: list[str] | None, architecture: str) -> None:

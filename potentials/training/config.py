@@ -185,10 +185,21 @@ class Loss(_Strict):
         return self
 
 
+BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
+
+
 class Optimization(_Strict):
     """AdamW with linear warm-up and cosine decay to zero."""
 
-    batch_size: int = Field(1, ge=1, description="structures per step")
+    batch_size: int | None = Field(
+        None, ge=1, description="structures per step, over all devices; 1 if no limit is given"
+    )
+    batch_atoms: int | None = Field(
+        None, ge=1, description="instead: most atoms per step, or one larger structure"
+    )
+    batch_edges: int | None = Field(
+        None, ge=1, description="instead: most pairs within the cutoff (i to j and j to i) per step"
+    )
     max_epochs: int = Field(100, ge=1, description="passes over the training frames")
     max_hours: float | None = Field(
         None, gt=0, description="if this is over first, the schedule ends with it, h"
@@ -200,7 +211,44 @@ class Optimization(_Strict):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, per step")
     augment: bool = Field(True, description="turn every structure by a random element of O(3)")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
-    seed: int = Field(0, description="of weights, order of frames and orientations")
+    seed: int = Field(0, ge=0, description="of weights, order of frames and orientations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_batch_limit(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = [key for key in BATCH_LIMITS if values.get(key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given, and a batch has one limit")
+        return values if given else {**values, "batch_size": 1}
+
+
+class Run(_Strict):
+    """How and where a run is carried out; all of it may change when a run is resumed."""
+
+    device: str = Field("cpu", description="cpu, or cuda for GPUs; cuda:1 is the second one alone")
+    devices: int = Field(
+        1, ge=1, description="processes per machine, each with a device of its own"
+    )
+    num_nodes: int = Field(1, ge=1, description="machines; each runs the same command (SLURM)")
+    workers: int = Field(0, ge=0, description="processes that prepare batches ahead, per device")
+    checkpoint_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="time between checkpoints inside an epoch, min; each epoch ends with one",
+    )
+    max_time: float | None = Field(
+        None,
+        gt=0,
+        description="stop after this time with a state to resume from, h: the limit of a queue; the"
+        " schedule knows nothing of it (optimization.max_hours is the schedule's length)",
+    )
+    log_every: int = Field(20, ge=1, description="steps that a row of the log averages over")
+    loggers: list[Literal["tensorboard", "wandb"]] = Field(
+        [], description="beside log/metrics.csv; wandb keeps its files offline, for `wandb sync`"
+    )
+    plot: bool = Field(True, description="draw progress.png as the run goes on")
 
 
 class TrainingConfig(_Strict):
@@ -220,6 +268,7 @@ class TrainingConfig(_Strict):
     data: Data
     loss: Loss = Loss()
     optimization: Optimization = Optimization()
+    run: Run = Run()
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> TrainingConfig:

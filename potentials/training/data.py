@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 
 from ..graph import Graph, random_rotations
 from .config import Data
@@ -72,25 +71,6 @@ class Batch:
         return self.rotated(rotations.to(self.energy.device))
 
 
-class EpochSampler(Sampler[int]):
-    """A random order that depends on seed and epoch alone, so that a resumed run repeats it."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls this at the start of every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.size).tolist())
-
-
 def labelled(
     atoms: Atoms, data: Data, cutoff: float, inputs: tuple[str, ...], where: str = "the frame"
 ) -> Batch:
@@ -141,9 +121,3 @@ def frame_weight(atoms: Atoms, data: Data, where: str = "the frame") -> float:
     for key, factors in data.group_weights.items():
         weight *= factors.get(str(atoms.info.get(key)), 1.0)
     return weight
-
-
-def loader(batches: Sequence[Batch], batch_size: int, seed: int | None = None) -> DataLoader[Batch]:
-    """Batches of structures, in random order if a seed is given."""
-    sampler = None if seed is None else EpochSampler(len(batches), seed)
-    return DataLoader(batches, batch_size, sampler=sampler, collate_fn=Batch.join)  # type: ignore[arg-type]

@@ -1,77 +1,103 @@
-"""The Lightning module: one training step, validation errors, optimiser and schedule."""
+"""What a step computes: the loss of a batch, validation errors, optimiser and learning rate."""
 
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
 from ..outputs import ERRORS
-from ..potential import Potential
+from ..potential import Potential, Prediction
 from .config import TrainingConfig
 from .data import LABELS, Batch
-from .loss import Residual, WeightedLoss, residuals
+from .loss import Residual, WeightedLoss, alone, residuals
 
 
-class TrainingModule(lightning.LightningModule):
-    """Trains a potential; ``total_steps`` is what the learning-rate schedule spans."""
+class TrainingModule(nn.Module):
+    """A potential and the loss that it is trained with.
 
-    def __init__(self, potential: Potential, config: TrainingConfig, total_steps: int) -> None:
+    Args:
+        potential: to be trained.
+        config: of the run.
+        reduce: sums a tensor over all ranks.
+
+    Attributes:
+        window: (L + 1, 2) sums over steps of this rank: squared errors of LABELS and their
+            numbers; of the loss, and the number of steps.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        potential: Potential,
+        config: TrainingConfig,
+        reduce: Callable[[Tensor], Tensor] = alone,
+    ) -> None:
         super().__init__()
         self.potential = potential
         self.config = config
-        self.loss = WeightedLoss(config.loss)
-        self.total_steps = total_steps
-        self.seconds = 0.0  # spent in training steps and validation, over all resumed parts
-        self._clock: float | None = None
+        self.loss = WeightedLoss(config.loss, reduce)
         self._sums: Tensor | None = None  # (2, L, 2) squares and penalties of the validation
+        window = torch.zeros(len(LABELS) + 1, 2, dtype=torch.float64)
+        self.register_buffer("window", window, persistent=False)
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Loss of a batch, turned at random."""
-        optimization = self.config.optimization
-        if optimization.augment:
-            batch = batch.augmented(seed=optimization.seed + 1_000_003 * (self.global_step + 1))
-        errors = self._residuals(batch, create_graph=True)
+    def training_step(self, batch: Batch | None) -> Tensor:
+        """Loss of a batch; None is the share of a rank that has no frame in it."""
+        errors = {} if batch is None else self._residuals(batch, create_graph=True)[1]
         loss = self.loss(errors)
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss.item()} in step {self.global_step}; lower the learning rate."
-            )
-        self.log("loss", loss.detach(), prog_bar=True)
-        if "forces" in errors:
-            self.log("force_rmse", 1000 * errors["forces"].rmse().detach(), prog_bar=True)
+        with torch.no_grad():
+            steps = torch.ones_like(loss)
+            self.window += torch.cat([self._squares(errors), torch.stack([loss, steps])[None]])
         return loss
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def training_errors(self) -> dict[str, float]:
+        """Mean loss and root mean squared errors since the last call, over all ranks."""
+        window = self.loss.reduce(self.window)
+        self.window.zero_()
+        *squares, (loss, steps) = window.tolist()
+        rmse = {f"train_{name}": error for name, error in _roots(squares).items()}
+        return {"loss": loss / max(steps, 1), **rmse}
+
+    def validation_step(self, batch: Batch) -> Prediction:
         """Collect the squared errors, and the penalties, of a batch."""
-        errors = self._residuals(batch, create_graph=False)
-        squares = torch.zeros_like(self.loss.sums({}))
-        for name, residual in errors.items():
-            squares[LABELS.index(name)] = replace(
-                residual, weight=torch.ones_like(residual.weight)
-            ).sums()
-        sums = torch.stack([squares, self.loss.sums(errors)])
+        prediction, errors = self._residuals(batch, create_graph=False)
+        sums = torch.stack([self._squares(errors), self.loss.sums(errors)])
         self._sums = sums if self._sums is None else self._sums + sums
+        return prediction
 
     def validation_errors(self) -> dict[str, float]:
         """Root mean squared errors since the last call, in units of ERRORS, over all ranks.
 
         Scales of the loss that follow validations do so here.
         """
-        if self._sums is None:
-            return {}
+        if self._sums is None:  # of a rank that has no validation frame
+            self._sums = torch.stack([self.loss.sums({})] * 2)
         squares, penalties = self.loss.reduce(self._sums)
         self._sums = None
         self.loss.validated(penalties)
-        means = zip(LABELS, squares.tolist(), strict=True)
-        return {name: 1000 * math.sqrt(total / n) for name, (total, n) in means if n}
+        return _roots(squares.tolist())
 
-    def _residuals(self, batch: Batch, *, create_graph: bool) -> dict[str, Residual]:
+    def forget(self) -> None:
+        """Begin a validation anew."""
+        self._sums = None
+
+    def _squares(self, errors: dict[str, Residual]) -> Tensor:
+        """Sums of squares without weights, and numbers of components (L, 2)."""
+        squares = torch.zeros_like(self.loss.sums({}))
+        for name, residual in errors.items():
+            squares[LABELS.index(name)] = replace(
+                residual, weight=torch.ones_like(residual.weight)
+            ).sums()
+        return squares
+
+    def _residuals(
+        self, batch: Batch, *, create_graph: bool
+    ) -> tuple[Prediction, dict[str, Residual]]:
         """Errors of the labels that the loss asks for; in a validation, of more."""
         weights = self.config.loss
         has_energy = "energy" in self.potential.properties
@@ -82,7 +108,8 @@ class TrainingModule(lightning.LightningModule):
             create_graph=create_graph,
         )
         labels = self.loss.labels if create_graph else LABELS
-        return residuals(prediction, batch, [n for n in labels if has_energy or n != "energy"])
+        known = [name for name in labels if has_energy or name != "energy"]
+        return prediction, residuals(prediction, batch, known)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; norms, biases and embeddings do not decay."""
@@ -96,39 +123,6 @@ class TrainingModule(lightning.LightningModule):
             {"params": rest, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=settings.learning_rate)
-
-    @property
-    def progress(self) -> float:
-        """How much of the schedule is done, 0 to 1, by steps or by time."""
-        steps = self.global_step / self.total_steps
-        hours = self.config.optimization.max_hours
-        return min(1.0, steps if hours is None else max(steps, self.seconds / 3600 / hours))
-
-    def on_train_batch_start(self, batch: Batch, index: int) -> int | None:
-        """Set the learning rate; end the run when its schedule is over."""
-        now = time.monotonic()
-        self.seconds += now - (now if self._clock is None else self._clock)
-        self._clock = now
-        progress = self.progress
-        rate = learning_rate(
-            progress,
-            self.config.optimization.learning_rate,
-            self.config.optimization.warmup_fraction,
-        )
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = rate
-        if progress >= 1:
-            self.trainer.should_stop = True
-            return -1
-        return None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the time spent, which the schedule may depend on."""
-        checkpoint["seconds"] = self.seconds
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the time spent."""
-        self.seconds = checkpoint["seconds"]
 
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:
@@ -144,3 +138,9 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
 def in_words(errors: dict[str, float]) -> str:
     """Validation errors with their units, for a line of a report."""
     return ", ".join(f"{n} {errors[n]:.3g} {ERRORS[n]}" for n in ERRORS if n in errors)
+
+
+def _roots(squares: list[list[float]]) -> dict[str, float]:
+    """Root mean squares of LABELS, in units of ERRORS, where there is a component."""
+    means = zip(LABELS, squares, strict=True)
+    return {name: 1000 * math.sqrt(total / n) for name, (total, n) in means if n}

@@ -1,31 +1,35 @@
-"""A training run: data, model, Lightning trainer, and the files it leaves."""
+"""A training run: data, model, the loop, and the files it leaves."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
 
 from .. import checkpoint
+from ..files import UnwrittenError
 from ..potential import Potential
 from .baseline import fit_baseline
-from .callbacks import BEST, ExponentialAverage, KeepBest
+from .batching import batch_sampler, loader
 from .config import TrainingConfig
-from .data import LABELS, Batch, labelled, loader
+from .data import LABELS, Batch, labelled
+from .display import Display
 from .distill import distill_auxiliary
+from .folder import RunFolder
+from .interruptions import RunStoppedError
 from .loss import WeightedLoss
 from .module import TrainingModule, in_words
+from .ranks import launch, reducer
 from .reading import find_file, frame_hash, read_frames, refuse_overlap
+from .trainer import Trainer
 
-LAST = "last.ckpt"
+__all__ = ["RunStoppedError", "finish", "train"]
 AUXILIARY_FRAMES = 20  # whose bonds an auxiliary network learns
 
 
@@ -34,78 +38,80 @@ def train(
     output: Path,
     *,
     folder: Path = Path(),
-    device: str = "cpu",
+    device: str | None = None,
     report: Callable[[str], None] = print,
     progress_bar: bool = False,
 ) -> Potential:
     """Train a potential and return the best one, which is also in ``output/best.safetensors``.
 
-    A run whose ``output/last.ckpt`` exists is resumed from it.
+    A run that ``output`` holds is resumed from its last state, see :class:`.folder.RunFolder`.
 
     Args:
         config: the run.
         output: folder for the resolved configuration, log and checkpoints.
         folder: where data files are looked for first.
-        device: a torch device, such as "cpu" or "cuda".
+        device: a torch device, in place of the one of the configuration.
         report: called with one line of text at a time.
-        progress_bar: show a bar.
+        progress_bar: show a bar on stderr, a terminal.
 
     Raises:
         ValueError: data or settings are unusable, or the folder holds a run of other settings.
+        UnwrittenError: a file cannot be written; once there is room the run can be resumed.
+        RunStoppedError: a signal or ``run.max_time`` stopped the run; it can be resumed.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    _keep_config(config, output)
-    lightning.seed_everything(config.optimization.seed, verbose=False)
-    train_frames = read_frames(config.data.train, folder)
-    validation_frames = read_frames(config.data.validation, folder)
-    refuse_overlap(
-        {
-            "training": [frame_hash(a) for a in train_frames],
-            "validation": [frame_hash(a) for a in validation_frames],
-            "test": [frame_hash(a) for a in read_frames(config.data.test, folder)],
-        }
-    )
-    potential = _initial_potential(config, folder, train_frames + validation_frames)
-    batches = [
-        [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
-        for frames in (train_frames, validation_frames)
-    ]
-    for name, part in zip(("training", "validation"), batches, strict=True):
-        report(_summary(name, part))
-        _require_labels(config, potential, name, part)
-    if config.start_from is None:
-        _normalize(potential, batches[0])
-    potential.information["training_data_sha256"] = _data_hash(train_frames)
-    potential.information["trained_on"] = config.data.description or ", ".join(
-        name for selection in config.data.train for name in selection.files
-    )
-    potential.information["training"] = config.model_dump()
-
-    settings = config.optimization
-    train_loader = loader(batches[0], settings.batch_size, seed=settings.seed)
-    module = TrainingModule(potential, config, len(train_loader) * settings.max_epochs)
-    trainer = _trainer(config, output, device, report, progress_bar)
-    last = output / LAST
-    if last.exists():
-        report(f"resuming from {last}")
-    with warnings.catch_warnings():
-        # Lightning's advice (worker processes, logging intervals, its own deprecations) is not for
-        # the user of this function.
+    settings = config.run
+    fabric = launch(device or settings.device, settings.devices, settings.num_nodes)
+    files, first = RunFolder(output), fabric.is_global_zero
+    display = Display(report if first else _silent, bar=progress_bar and first)
+    with (
+        files.locked() if first else nullcontext(),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
+        # Lightning's and torch's advice (worker processes, say) is not for the user.
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
-        validation_loader = loader(batches[1], settings.batch_size)
-        trainer.fit(
-            module,
-            train_loader,
-            validation_loader,
-            ckpt_path=last if last.exists() else None,
-            weights_only=False,  # our own file: optimiser, schedule and averages
+        torch.manual_seed(config.optimization.seed)
+        files.keep_config(config, write=first)
+        train_frames = read_frames(config.data.train, folder)
+        validation_frames = read_frames(config.data.validation, folder)
+        refuse_overlap(
+            {
+                "training": [frame_hash(a) for a in train_frames],
+                "validation": [frame_hash(a) for a in validation_frames],
+                "test": [frame_hash(a) for a in read_frames(config.data.test, folder)],
+            }
         )
-        trainer.validate(module, validation_loader, verbose=False)  # the last weights count too
-    potential = finish(output / BEST, batches[0], batches[1], config, report)
-    if config.auxiliary:
-        chosen = train_frames[:: math.ceil(len(train_frames) / AUXILIARY_FRAMES)]
-        potential = distill_auxiliary(potential, chosen, seed=settings.seed, report=report)
-        checkpoint.save(potential, output / BEST)
+        potential = _initial_potential(config, folder, train_frames + validation_frames)
+        train_batches, validation_batches = (
+            [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
+            for frames in (train_frames, validation_frames)
+        )
+        batches = train_batches, validation_batches
+        for name, part in zip(("training", "validation"), batches, strict=True):
+            display.line(_summary(name, part))
+            _require_labels(config, potential, name, part)
+        if config.start_from is None:
+            _normalize(potential, batches[0])
+        potential.information["training_data_sha256"] = _data_hash(train_frames)
+        potential.information["trained_on"] = config.data.description or ", ".join(
+            name for selection in config.data.train for name in selection.files
+        )
+        potential.information["training"] = config.model_dump()
+        module = TrainingModule(potential, config, reducer(fabric))
+        try:
+            Trainer(fabric, module, config, *batches, files, display).fit()
+            if not first:
+                return checkpoint.load(files.best)
+            potential = finish(files.best, *batches, config, display.line, device=fabric.device)
+            if config.auxiliary:
+                chosen = train_frames[:: math.ceil(len(train_frames) / AUXILIARY_FRAMES)]
+                seed = config.optimization.seed
+                potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
+                checkpoint.save(potential, files.best)
+        except UnwrittenError as error:
+            raise type(error)(
+                f"{error}; make room, and run the same command again to resume."
+            ) from None
     return potential
 
 
@@ -115,24 +121,31 @@ def finish(
     validation_batches: Sequence[Batch],
     config: TrainingConfig,
     report: Callable[[str], None],
+    *,
+    device: torch.device | str = "cpu",
 ) -> Potential:
     """Fit the baseline of a trained potential once more, and write it with its final errors.
 
     Averaged weights lag behind in the energy's offset, which a baseline removes exactly. Where the
     training frames are of two kinds with opposite errors it may do harm; then it is not kept.
     """
-    potential = checkpoint.load(path)
+    potential = checkpoint.load(path).to(device)
+
+    def parts(frames: Sequence[Batch]) -> Iterator[Batch]:
+        draws = batch_sampler(frames, config.optimization, shuffled=False).epoch(0)
+        return (batch.to(device) for batch in loader(frames, list(draws)) if batch is not None)
 
     def errors() -> dict[str, float]:
-        module = TrainingModule(potential, config, total_steps=1)
-        for batch in loader(validation_batches, config.optimization.batch_size):
-            module.validation_step(batch, 0)
+        module = TrainingModule(potential, config).to(device)
+        for batch in parts(validation_batches):
+            module.validation_step(batch)
         return module.validation_errors()
 
     before, baseline = errors(), potential.baseline.clone()
     after, what = before, "baseline kept"
     if "energy" in potential.properties:
-        predicted = torch.cat([potential(b.graph, forces=False).energy for b in train_batches])
+        energies = [potential(b.graph, forces=False).energy.cpu() for b in parts(train_batches)]
+        predicted = torch.cat(energies)
         for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
             potential.baseline[number] = energy
         refitted = errors()
@@ -144,41 +157,7 @@ def finish(
     potential.information["validation_rmse"] = after
     checkpoint.save(potential, path)
     report(f"best model, {what}: validation RMSE {in_words(after)}")
-    return potential
-
-
-def _trainer(
-    config: TrainingConfig,
-    output: Path,
-    device: str,
-    report: Callable[[str], None],
-    progress_bar: bool,
-) -> lightning.Trainer:
-    settings = config.optimization
-    callbacks: list[Callback] = [
-        KeepBest(output, report),
-        WeightAveraging(use_buffers=False, avg_fn=ExponentialAverage(settings.ema_decay)),
-        ModelCheckpoint(
-            dirpath=output, filename="last", save_top_k=1, enable_version_counter=False
-        ),
-    ]
-    if progress_bar:
-        callbacks.append(RichProgressBar())
-    accelerator, _, index = device.partition(":")
-    return lightning.Trainer(
-        accelerator="gpu" if accelerator == "cuda" else accelerator,
-        devices=[int(index)] if index else 1,
-        max_epochs=settings.max_epochs,
-        gradient_clip_val=settings.gradient_clip,
-        check_val_every_n_epoch=settings.validate_every,
-        num_sanity_val_steps=0,
-        logger=CSVLogger(output, name=None, version="log"),
-        log_every_n_steps=20,
-        callbacks=callbacks,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        inference_mode=False,
-    )
+    return potential.cpu()
 
 
 def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[Any]) -> Potential:
@@ -258,14 +237,9 @@ def _require_labels(
             )
 
 
-def _keep_config(config: TrainingConfig, output: Path) -> None:
-    path = output / "config.yaml"
-    if path.exists() and (output / LAST).exists() and path.read_text() != config.to_yaml():
-        raise ValueError(
-            f"{output} holds a run with other settings; choose another folder, or remove it."
-        )
-    path.write_text(config.to_yaml())
-
-
 def _data_hash(frames: Sequence[Any]) -> str:
     return hashlib.sha256("".join(sorted(map(frame_hash, frames))).encode()).hexdigest()
+
+
+def _silent(line: str) -> None:
+    """Report of the ranks but the first, which say the same."""

@@ -9,7 +9,7 @@ from ase import Atoms
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.baseline import fit_baseline
 from pointedge.potentials.training.config import Data, Frames, TrainingConfig
-from pointedge.potentials.training.data import EpochSampler, labelled
+from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.loss import residuals
 from pointedge.potentials.training.module import learning_rate
 from pointedge.potentials.training.reading import find_file, read_frames
@@ -108,17 +108,6 @@ def test_augmentation_turns_labels_with_the_structure():
         if one is turned:
             expected = scalars
     torch.testing.assert_close(scalars, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_epoch_order_depends_on_seed_and_epoch_only():
-    sampler = EpochSampler(50, seed=1)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first != second
-    sampler.set_epoch(0)
-    assert list(sampler) == first
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

@@ -1,0 +1,56 @@
+"""Writing files so that whoever reads them, or is left with them, has a whole one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class UnwrittenError(OSError):
+    """A file could not be written; what was there before is whole."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> UnwrittenError:
+        """The error in words."""
+        return cls(
+            f"{path} could not be written ({error.strerror or error}); its last version is whole"
+        )
+
+
+@contextmanager
+def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a file anew: the old one stays until the new one is complete and on the disk.
+
+    Args:
+        path: of the file.
+        keep: a name under which the old file is kept.
+
+    Raises:
+        UnwrittenError: the disk is full, or the like.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        partial.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)  # which also frees a full disk
+        raise UnwrittenError.of(path, error) from None
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

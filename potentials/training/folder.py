@@ -1,0 +1,160 @@
+"""The folder of a run: what is in it, who may write to it, and how its state survives."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..files import replacing
+from .config import TrainingConfig
+
+State = dict[str, Any]
+# What may differ between a run and its continuation; "run." stands for the whole section.
+CHANGEABLE = ("optimization.max_epochs", "optimization.max_hours", "data.description", "run.")
+
+
+class RunFolder:
+    """The files of a run.
+
+    ======================  ========================================================================
+    config.yaml             the resolved configuration, every default written out
+    log/metrics.csv         losses, errors and learning rates by step
+    best.safetensors        the averaged weights of the best validation so far: the trained model
+    last.pt                 the state to resume from: everything that decides the steps to come
+    previous.pt             the state before it, for the case that last.pt was damaged
+    progress.png            learning curves, and predictions against labels at the last validation
+    results.json            errors of the best weights, once the run is complete
+    log/tensorboard, wandb  what those loggers write, if they were asked for
+    .lock                   held by the process that trains here, empty
+    ======================  ========================================================================
+
+    Every file is complete at any moment: a new one is written beside it, brought to the disk and
+    renamed. The log alone is appended to; a state knows its length at that step, and what was
+    written later is cut off when the run is resumed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.log = path / "log" / "metrics.csv"
+        self.best = path / "best.safetensors"
+        self.last = path / "last.pt"
+        self.previous = path / "previous.pt"
+        self.plot = path / "progress.png"
+        self.results = path / "results.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; raises ValueError if one trains here."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                # Not flock: workers, which live on for seconds after a kill, would inherit that lock.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise ValueError(
+                    f"another process trains in {self.path}; wait for it, or choose another folder."
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+
+    def keep_config(self, config: TrainingConfig, *, write: bool = True) -> None:
+        """Write the configuration; refuse one that is not that of the run to be resumed.
+
+        Args:
+            config: of the run.
+            write: False on all ranks but the first, which only look.
+
+        Raises:
+            ValueError: the folder holds a run with other settings, which are named.
+        """
+        if self.config.exists() and self._has_state():
+            changed = self._changes(config)
+            if changed:
+                raise ValueError(
+                    f"{self.path} holds a run with other settings ({'; '.join(changed)}); choose "
+                    "another folder, or the settings of that run."
+                )
+        if write:
+            with replacing(self.config) as file:
+                file.write(config.to_yaml().encode())
+
+    def save(self, state: State) -> None:
+        """Write a state; the one before is kept until this one is complete, and beside it then."""
+        buffer = io.BytesIO()  # torch's own writer turns a full disk into an unclear error
+        torch.save(state, buffer)
+        with replacing(self.last, keep=self.previous) as file:
+            file.write(buffer.getbuffer())
+
+    def load(self, report: Callable[[str], None]) -> State | None:
+        """Return the last complete state, or None if there is none.
+
+        Raises:
+            ValueError: there are states, but none can be read.
+        """
+        if (self.path / "last.ckpt").exists() and not self._has_state():
+            raise ValueError(
+                f"{self.path} holds a run of an earlier version, which this one cannot resume; "
+                "choose another folder (best.safetensors can be trained on with start_from)."
+            )
+        problems = []
+        for path in (self.last, self.previous):
+            if path.exists():
+                try:
+                    state = _read(path)
+                except ValueError as error:
+                    problems.append(str(error))
+                    continue
+                for problem in problems:
+                    report(f"{problem}; going back to {path.name}")
+                return state
+        if problems:
+            raise ValueError(f"{'; '.join(problems)}; remove them to start afresh.")
+        return None
+
+    def _has_state(self) -> bool:
+        return self.last.exists() or self.previous.exists()
+
+    def _changes(self, config: TrainingConfig) -> list[str]:
+        """Settings that may not differ from those of the folder, and do."""
+        tree = yaml.safe_load(self.config.read_text())
+        found = TrainingConfig.from_dict(tree)  # with the defaults of settings that are new
+        old, new = _flat(found.model_dump()), _flat(config.model_dump())
+        return [
+            f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key) and not key.startswith(CHANGEABLE)
+        ]
+
+
+def _read(path: Path) -> State:
+    """Read a state; tensors and plain values only, nothing that could run code."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} has a wrong checksum")
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A damaged file makes torch, pickle and zipfile raise what they like.
+        raise ValueError(f"{path} is damaged ({error})") from None
+    return state
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves

@@ -1,0 +1,281 @@
+"""The loop of a run: steps, validations, checkpoints, and the ways in which it ends.
+
+Lightning's Fabric brings devices, processes and machines; the loop itself is here, since what a run
+does next has to follow from its state to the last bit, in the middle of an epoch too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from .. import checkpoint
+from .averaging import ExponentialAverage
+from .batching import batch_sampler, loader
+from .config import TrainingConfig
+from .data import Batch
+from .display import Display
+from .folder import RunFolder, State
+from .interruptions import Interruption
+from .logs import Log
+from .module import TrainingModule, in_words, learning_rate
+from .ranks import average_gradients, share_weights
+
+VERSION = 1  # of the state
+COUNTERS = ("epoch", "step", "steps", "seconds", "due", "best")
+CHECK_EVERY = 10  # steps between looks at a GPU, which would otherwise have to be waited for
+
+
+class Trainer:
+    """A run at one of its steps.
+
+    Args:
+        fabric: launched.
+        module: on the CPU; it is moved to the device.
+        config: of the run.
+        frames: training frames, one to a batch.
+        validation_frames: likewise.
+        folder: for log, checkpoints and best weights.
+        display: shows the progress.
+
+    Attributes:
+        epoch: number of epochs done.
+        step: number of steps done in this epoch.
+        steps: number of steps done in all.
+        seconds: spent so far, over all resumed parts.
+        due: whether a validation comes next.
+        best: best score so far.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        module: TrainingModule,
+        config: TrainingConfig,
+        frames: Sequence[Batch],
+        validation_frames: Sequence[Batch],
+        folder: RunFolder,
+        display: Display,
+    ) -> None:
+        self.fabric, self.config, self.folder = fabric, config, folder
+        self.display = display
+        self.module = module.to(fabric.device)
+        share_weights(fabric, self.module)
+        self.parameters = [p for p in module.potential.parameters() if p.requires_grad]
+        self.optimizer = module.configure_optimizers()
+        self.average = ExponentialAverage(self.parameters, config.optimization.ema_decay)
+        sampler = partial(batch_sampler, rank=fabric.global_rank, ranks=fabric.world_size)
+        self.sampler = sampler(frames, config.optimization)
+        self.frames = frames
+        self.num_atoms = np.array([b.graph.num_atoms for b in frames])
+        fixed = sampler(validation_frames, config.optimization, shuffled=False)
+        self.validation = loader(validation_frames, list(fixed.epoch(0)))
+        self.epoch = self.step = self.steps = 0
+        self.seconds = 0.0
+        self.due = False
+        self.best = float("inf")
+        self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+        self.log: Log | None = None
+
+    @property
+    def progress(self) -> float:
+        """How much of the schedule is done, 0 to 1, by steps or by time."""
+        settings = self.config.optimization
+        epochs = (self.epoch + self.step / self.steps_per_epoch) / settings.max_epochs
+        hours = 0.0 if settings.max_hours is None else self.seconds / 3600 / settings.max_hours
+        return min(1.0, max(epochs, hours))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of this epoch; batches of so many atoms or edges differ in it."""
+        return len(self.sampler.batches(self.epoch))
+
+    def fit(self) -> None:
+        """Train to the end of the schedule, from wherever the folder's state is.
+
+        Raises:
+            RunStoppedError: the run was asked to stop before; its state is saved.
+            ValueError: the loss is not finite, or a file cannot be written.
+        """
+        self._resume()
+        try:
+            with Interruption(self.config.run.max_time) as interruption, self.display:
+                self._run(interruption)
+        finally:
+            if self.log is not None:
+                self.log.close()
+
+    def _run(self, interruption: Interruption) -> None:
+        settings = self.config.run
+        augment = self.config.optimization.seed if self.config.optimization.augment else None
+        sampler = self.sampler.starting_at(self.epoch, self.step)
+        batches = iter(loader(self.frames, sampler, augment=augment, workers=settings.workers))
+        saved = clock = time.monotonic()
+        self.module.train()
+        while self.due or self.progress < 1:
+            if self.due:
+                self._validate(interruption)
+            else:
+                self._train(next(batches))
+            now = time.monotonic()
+            self.seconds, clock = self.seconds + now - clock, now
+            overdue = now - saved > 60 * settings.checkpoint_minutes
+            stop, overdue = self._agreed(interruption.wanted, overdue)
+            if stop or overdue or (self.step == 0 and not self.due):
+                self._save()
+                saved = time.monotonic()
+            if stop:
+                self.fabric.barrier()  # the first rank ends the others when it is done
+                raise interruption.error(self._where())
+
+    def _train(self, batch: Batch | None) -> None:
+        """One step, with this rank's share of a batch."""
+        settings = self.config.optimization
+        rate = learning_rate(self.progress, settings.learning_rate, settings.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss = self.module.training_step(None if batch is None else batch.to(self.fabric.device))
+        if loss.requires_grad:
+            loss.backward()
+        average_gradients(self.fabric, self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
+        self.finite &= norm.isfinite() & loss.detach().isfinite()
+        if self.fabric.device.type == "cpu":
+            self._check_finite()
+        self.optimizer.step()
+        self.average.update()
+        atoms = int(self.num_atoms[self.sampler.batches(self.epoch)[self.step]].sum())
+        self.step += 1
+        self.steps += 1
+        if self.step == self.steps_per_epoch:
+            self.epoch, self.step = self.epoch + 1, 0
+        over = self.progress >= 1
+        self.due = over or (self.step == 0 and self.epoch % settings.validate_every == 0)
+        self.display.update(self.progress, atoms, self._where())
+        if self.steps % self.config.run.log_every == 0:
+            self._log({"learning_rate": rate, **self.module.training_errors()})
+
+    def _validate(self, interruption: Interruption) -> None:
+        """Errors of the averaged weights, which are kept if they are the best so far."""
+        self._check_finite()
+        self.module.eval()
+        with self.average.applied():
+            for batch in self.validation:
+                if interruption.wanted and self.fabric.world_size == 1:
+                    self.module.forget()  # it begins anew when the run is resumed
+                    break
+                if batch is not None:
+                    self.module.validation_step(batch.to(self.fabric.device))
+            else:
+                self._keep(self.module.validation_errors())
+                self.due = False
+        self.module.train()
+
+    def _keep(self, errors: dict[str, float]) -> None:
+        """Report validation errors, and write the weights if they are the best."""
+        score = self.module.loss.score(errors)
+        better = score < self.best
+        self.display.line(
+            f"{self._where()}, {self.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"
+            f"{' (best)' if better else ''}"
+        )
+        self._log({f"validation_{name}": error for name, error in errors.items()})
+        if better:
+            self.best = score
+            potential = self.module.potential
+            potential.information["validation_rmse"] = errors
+            potential.information["steps"] = self.steps
+            if self.fabric.is_global_zero:
+                checkpoint.save(potential, self.folder.best)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if self.log is not None:
+            where = {"step": self.steps, "epoch": self.epoch}
+            speed = round(self.display.atoms_per_second)
+            minutes = round(self.seconds / 60, 2)
+            self.log.row({**where, **values, "atoms_per_second": speed, "minutes": minutes})
+
+    def _where(self) -> str:
+        of = self.config.optimization.max_epochs
+        return (
+            f"epoch {self.epoch + self.step / self.steps_per_epoch:.4g} of {of}, step {self.steps}"
+        )
+
+    def _check_finite(self) -> None:
+        """Stop before weights that are not numbers are written anywhere."""
+        if not self.finite:
+            raise ValueError(
+                f"the loss or its gradient is not finite in step {self.steps}; lower the learning "
+                "rate. The last state is whole."
+            )
+
+    def _agreed(self, *wishes: bool) -> tuple[bool, ...]:
+        """Whether any rank wants to stop, or to save: all have to do so in the same step."""
+        if self.fabric.world_size == 1:
+            return wishes
+        between = self.step > 0 and not self.due
+        if self.fabric.device.type != "cpu" and between and self.steps % CHECK_EVERY:
+            return tuple(False for _ in wishes)
+        flags = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
+        return tuple(flag > 0 for flag in self.module.loss.reduce(flags).tolist())
+
+    def _save(self) -> None:
+        """Write the state of the run."""
+        self._check_finite()
+        state = self.state_dict()
+        if self.log is not None:
+            self.folder.save({**state, "log": self.log.length()})
+
+    def state_dict(self) -> State:
+        """All that decides the steps to come, to the last bit."""
+        return {
+            "version": VERSION,
+            "data": self.module.potential.information.get("training_data_sha256"),
+            **{name: getattr(self, name) for name in COUNTERS},
+            "module": self.module.state_dict(),
+            "window": self.module.loss.reduce(self.module.window),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            # No step draws from torch's generator today; a network with dropout would.
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state; raises ValueError if it is not one of this run."""
+        if state["version"] != VERSION:
+            raise ValueError(
+                f"{self.folder.path} holds a run of another version of pointedge; finish it with "
+                "that, or choose another folder."
+            )
+        if state["data"] != self.module.potential.information.get("training_data_sha256"):
+            raise ValueError(
+                f"the training frames are not those of the run in {self.folder.path}; choose "
+                "another folder, or bring the old files back."
+            )
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.module.load_state_dict(state["module"])
+        if self.fabric.is_global_zero:
+            self.module.window.copy_(state["window"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["random"])
+
+    def _resume(self) -> None:
+        state = self.folder.load(self.display.line)
+        if state is not None:
+            self.load_state_dict(state)
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.display.line(f"resuming at {self._where()}, learning rate {rate:.2g}")
+        if self.fabric.is_global_zero:
+            length = 0 if state is None else state["log"]
+            loggers = self.config.run.loggers
+            self.log = Log(self.folder, length, loggers=loggers, report=self.display.line)

@@ -1,0 +1,73 @@
+"""Runs that are killed, stopped or without room on the disk go on as if nothing had happened."""
+
+import random
+import signal
+
+import pytest
+import torch
+
+from pointedge.potentials import checkpoint
+from pointedge.potentials.training.config import TrainingConfig
+from pointedge.potentials.training.logs import read_log
+from pointedge.potentials.training.run import train
+
+from . import apart
+
+TIMING = ("atoms_per_second", "minutes")
+
+
+@pytest.fixture
+def tree(config):
+    """A run of 18 steps that are all in its log, some of them in the middle of batches by atoms."""
+    del config["optimization"]["batch_size"]
+    config["optimization"] |= {"batch_atoms": 24, "max_epochs": 3}
+    config["run"] = {"log_every": 1, "plot": False}
+    return config
+
+
+def steps(folder):
+    return [
+        {name: value for name, value in row.items() if name not in TIMING}
+        for row in read_log(folder / "log" / "metrics.csv")
+    ]
+
+
+def same_run(one, other):
+    """Whether two folders hold the same losses and weights, bit for bit."""
+    assert steps(one) == steps(other)
+    states = [torch.load(f / "last.pt", weights_only=True) for f in (one, other)]
+    for name in ("module", "average", "optimizer"):
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=0, atol=0)
+    best = [checkpoint.load(f / "best.safetensors") for f in (one, other)]
+    for name, tensor in best[0].state_dict().items():
+        assert torch.equal(tensor, best[1].state_dict()[name]), name
+    assert best[0].information["validation_rmse"] == best[1].information["validation_rmse"]
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture
+def straight(tree, tmp_path):
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(TrainingConfig.from_dict(tree), tmp_path / "straight", folder=tmp_path, report=quiet)
+    torch.set_num_threads(torch_threads)
+    rows = steps(tmp_path / "straight")
+    trained = [row["step"] for row in rows if "loss" in row]
+    assert trained == list(range(1, len(trained) + 1))
+    assert sum("validation_forces" in row for row in rows) == 3
+    return tmp_path / "straight"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_killed_again_and_again_is_the_same_run(tree, tmp_path, straight, workers):
+    """SIGKILL at random: in steps, in the middle of an epoch, while files are written."""
+    tree["run"] |= {"workers": workers, "checkpoint_minutes": 1e-3}
+    rng = random.Random(workers)
+    for _ in range(3):
+        events = rng.randint(8, 22)  # a run without interruption has more than 60
+        assert apart.finish(apart.killed, tree, tmp_path, "killed", events) == -signal.SIGKILL
+    assert apart.finish(apart.run, tree, tmp_path, "killed") == 0
+    same_run(straight, tmp_path / "killed")
