@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from .data import data
 from .distill import distill_auxiliary
 from .evaluate import evaluate
 from .info import info
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for verb in (md, relax, evaluate, irreps, train, distill_auxiliary, models, info):
     app.command()(verb)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

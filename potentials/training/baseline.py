@@ -2,26 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from .data import Batch
 
+NO_RANK = 1e-10  # of the largest singular value
+NO_SHARE = 1e-6  # of a combination's largest coefficient
+MOST_COMBINATIONS = 3
+MOST_ITERATIONS = 20
+HUBER = 3.0  # robust standard deviations
+TINY = 1e-6  # eV
+
+
+@dataclass(frozen=True)
+class CompositionFit:
+    """Least squares of energies on numbers of atoms of S species.
+
+    Attributes:
+        energies: (S,) eV, of least norm where compositions leave a choice.
+        undetermined: (K, S) combinations of species whose sum no frame changes.
+        rms: of what is left per atom, eV.
+    """
+
+    energies: np.ndarray
+    undetermined: np.ndarray
+    rms: float
+
+    def in_words(self, species: Sequence[int]) -> str:
+        """Energies by element, and which combinations of them no frame tells."""
+        symbols = [chemical_symbols[z] for z in species]
+        text = ", ".join(f"{s} {e:.3f}" for s, e in zip(symbols, self.energies, strict=True))
+        line = f"{text} eV, to {self.rms:.3g} eV/atom (rms)"
+        free = [" ".join(_terms(row, symbols)) for row in self.undetermined[:MOST_COMBINATIONS]]
+        if not free:
+            return line
+        rest = len(self.undetermined) - len(free)
+        return (
+            f"{line}; no composition tells {' or '.join(free)}{f' or {rest} more' if rest else ''}"
+        )
+
+
+def _terms(row: np.ndarray, symbols: Sequence[str]) -> list[str]:
+    scaled = row / row[np.argmax(np.abs(row))]
+    return [f"{x:+.3g} {s}" for x, s in zip(scaled, symbols, strict=True) if abs(x) > NO_SHARE]
+
 
 def fit_baseline(
-    species: Sequence[int], batches: Sequence[Batch], offset: Tensor
+    species: Sequence[int], batches: Iterable[Batch], offset: Tensor
 ) -> dict[int, float]:
-    """Energy of each species in eV: least squares of energies minus ``offset`` on composition.
+    """Energy of each species in eV: :func:`composition_fit` of energies minus ``offset``.
 
     Where compositions are linearly dependent (pure water, say) the solution of least norm is
     taken: only the sum over a structure then has a meaning.
     """
     numbers = torch.tensor(species)
-    counts = torch.stack([(b.graph.species[:, None] == numbers).sum(0) for b in batches]).double()
-    energies = torch.cat([b.energy for b in batches]) - offset
-    known = ~torch.isnan(energies)
-    solution = np.linalg.lstsq(counts[known].numpy(), energies[known].numpy(), rcond=1e-10)[0]
-    return dict(zip(species, solution.tolist(), strict=True))
+    counts, energies = [], []
+    for batch in batches:
+        counts.append((batch.graph.species[:, None] == numbers).sum(0))
+        energies.append(batch.energy)
+    found = torch.cat(energies) - offset
+    known = ~torch.isnan(found)
+    fit = composition_fit(torch.stack(counts).double()[known].numpy(), found[known].numpy())
+    return dict(zip(species, fit.energies.tolist(), strict=True))
+
+
+def composition_fit(counts: np.ndarray, energies: np.ndarray) -> CompositionFit:
+    """Fit energies (F,) in eV by a sum over species with counts (F, S) of atoms.
+
+    Frames are weighted by one over their number of atoms, so that a large frame does not count more
+    than many small ones, and by how far they are from the fit (Huber), so that a few energies far
+    off, of isolated atoms say, do not move the others.
+    """
+    per_atom = 1 / counts.sum(axis=1)
+    weights = per_atom
+    solution = np.zeros(counts.shape[1])
+    for _ in range(MOST_ITERATIONS):
+        before = solution
+        solution = np.linalg.lstsq(weights[:, None] * counts, weights * energies, rcond=NO_RANK)[0]
+        rest = np.abs(per_atom * (energies - counts @ solution))
+        far = np.maximum(rest / (HUBER * 1.4826 * max(np.median(rest), TINY)), 1)
+        weights = per_atom / np.sqrt(far)
+        if np.allclose(counts @ (solution - before), 0, atol=TINY):
+            break
+    upper = np.linalg.qr(counts, mode="r")
+    _, values, vectors = np.linalg.svd(upper)
+    rank = int(np.sum(values > NO_RANK * values.max()))
+    return CompositionFit(solution, vectors[rank:], float(np.sqrt(np.mean(rest**2))))

@@ -108,6 +108,11 @@ class Data(_Strict):
     polarizability_key: Key = Field(
         AUTO, description="any unit; 3x3, symmetric; auto: REF_polarizability, polarizability"
     )
+    cache: str | None = Field(
+        None,
+        description="folder for frames and neighbor lists as memory-mapped files, which later runs"
+        " use again; for data larger than memory",
+    )
     weight_key: str | None = Field(
         None, description="info key of a frame's weight in the loss; without it 1"
     )

@@ -80,30 +80,28 @@ def labelled(
         ValueError: a label is ambiguous, of wrong shape or not finite, or no graph can be built.
     """
     labels, _ = read_labels(atoms, data, where)
-    return with_labels(atoms, labels, frame_weight(atoms, data, where), cutoff, inputs, where)
+    return with_labels([atoms], [labels], [frame_weight(atoms, data, where)], cutoff, inputs)
 
 
 def with_labels(
-    atoms: Atoms,
-    labels: dict[str, np.ndarray],
-    weight: float,
+    structures: Sequence[Atoms],
+    labels: Sequence[dict[str, np.ndarray]],
+    weights: Sequence[float],
     cutoff: float,
     inputs: tuple[str, ...],
-    where: str = "the frame",
 ) -> Batch:
-    """Graph of one structure with labels by name, those that are missing as NaN."""
-    try:
-        graph = Graph.from_atoms(atoms, cutoff, inputs=inputs)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    n = len(atoms)
-    shapes = {"energy": (1,), "forces": (n, 3), "dipole": (1, 3)}
-    tensors = {}
+    """Graph of structures with labels by name, those that are missing as NaN."""
+    graph = Graph.from_atoms(structures, cutoff, inputs=inputs)
+    shapes = {"energy": (1,), "dipole": (1, 3)}
+    tensors = {"weight": torch.tensor(weights, dtype=torch.float64)}
     for name in LABELS:
-        shape = shapes.get(name, (1, 3, 3))
-        value = labels.get(name, np.full(shape, np.nan))
-        tensors[name] = torch.from_numpy(value.reshape(shape).copy())
-    return Batch(graph=graph, weight=torch.tensor([weight], dtype=torch.float64), **tensors)
+        values = []
+        for atoms, known in zip(structures, labels, strict=True):
+            shape = (len(atoms), 3) if name == "forces" else shapes.get(name, (1, 3, 3))
+            value = known.get(name)
+            values.append(np.full(shape, np.nan) if value is None else value.reshape(shape))
+        tensors[name] = torch.from_numpy(np.concatenate(values))
+    return Batch(graph=graph, **tensors)
 
 
 def frame_weight(atoms: Atoms, data: Data, where: str = "the frame") -> float:

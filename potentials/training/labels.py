@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class KeyCount:
         for label, kind in KINDS.items():
             keys = self.taken.get(label, Counter())
             wanted = getattr(data, f"{label}_key")
-            instead = [key for key in keys if key.lower() in _lower(kind.instead)]
+            instead = [key for key in keys if key.lower() in _order(kind.instead)]
             if label == "energy" and wanted == AUTO and 0 < len(instead) < len(keys):
                 raise ValueError(
                     f"some {name} frames have {' and '.join(keys)}, which are different energies; "
@@ -175,9 +176,9 @@ def _find(
 
 
 def _usual(keys: tuple[str, ...], places: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    order = _lower(keys)
+    order = _order(keys)
     known = [place for place in places if place[0].lower() in order]
-    return sorted(known, key=lambda place: order.index(place[0].lower()))
+    return sorted(known, key=lambda place: order[place[0].lower()])
 
 
 def _places(atoms: Atoms) -> Iterator[tuple[str, Any]]:
@@ -205,5 +206,6 @@ def _checked(value: Any, kind: Kind, n: int, what: str) -> np.ndarray:
     return array.reshape(shapes[0])
 
 
-def _lower(keys: tuple[str, ...]) -> list[str]:
-    return [key.lower() for key in keys]
+@cache
+def _order(keys: tuple[str, ...]) -> dict[str, int]:
+    return {key.lower(): k for k, key in enumerate(keys)}
