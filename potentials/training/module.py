@@ -57,9 +57,8 @@ class TrainingModule(nn.Module):
 
     def training_errors(self) -> dict[str, float]:
         """Mean loss and root mean squared errors since the last call, over all ranks."""
-        window = self.loss.reduce(self.window)
+        *squares, (loss, steps) = self.loss.reduce(self.window).tolist()
         self.window.zero_()
-        *squares, (loss, steps) = window.tolist()
         rmse = {f"train_{name}": error for name, error in _roots(squares).items()}
         return {"loss": loss / max(steps, 1), **rmse}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pointedge.potentials.training import run as training
 from pointedge.potentials.training import trainer
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.run import RunStoppedError, train
@@ -84,4 +85,23 @@ def signalled(tree, folder, name, step, number):
             os.kill(os.getpid(), number)
 
     trainer.Trainer._train = call
+    run(tree, folder, name)
+
+
+def in_float64(tree, folder, name, rank=0, ranks=1, port=0):
+    """One of several processes, which find each other as torchrun arranges it."""
+    if ranks > 1:
+        environment = {
+            "TORCHELASTIC_RUN_ID": "test",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "WORLD_SIZE": ranks,
+            "LOCAL_WORLD_SIZE": ranks,
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "GROUP_RANK": 0,
+        }
+        os.environ.update({key: str(value) for key, value in environment.items()})
+    initial = training._initial_potential
+    training._initial_potential = lambda *arguments: initial(*arguments).to(torch.float64)
     run(tree, folder, name)

@@ -57,6 +57,8 @@ def straight(tree, tmp_path):
     rows = steps(tmp_path / "straight")
     trained = [row["step"] for row in rows if "loss" in row]
     assert trained == list(range(1, len(trained) + 1))
+    assert len({row["loss"] for row in rows if "loss" in row}) == len(trained)
+    assert all(row["train_forces"] > 0 for row in rows if "loss" in row)
     assert sum("validation_forces" in row for row in rows) == 3
     return tmp_path / "straight"
 
