@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import Optimization
 from .data import Batch
+from .dataset import FrameDataset
 
 Draw = tuple[int, int]  # epoch, index of a frame
 Counts = NDArray[np.int64]
@@ -105,6 +106,15 @@ def pack(order: Counts, costs: Counts, limit: int) -> list[Counts]:
     return np.split(order, cuts[1:-1])
 
 
+def sizes(frames: Sequence[Batch]) -> tuple[Counts, Counts]:
+    """Atoms and edges (F,) of frames, which a :class:`FrameDataset` knows without reading them."""
+    if isinstance(frames, FrameDataset):
+        return frames.atoms, frames.edges
+    counts = [(b.graph.num_atoms, b.graph.num_edges) for b in frames]
+    atoms, edges = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+    return atoms, edges
+
+
 def batch_sampler(
     frames: Sequence[Batch],
     settings: Optimization,
@@ -123,8 +133,7 @@ def batch_sampler(
             f"optimization.batch_size {settings.batch_size} is less than the {ranks} processes that"
             " share a batch; raise it, or run on fewer devices."
         )
-    edges = np.array([b.graph.num_edges for b in frames])
-    atoms = np.array([b.graph.num_atoms for b in frames])
+    atoms, edges = sizes(frames)
     if settings.batch_edges is not None:
         costs, limit = edges, settings.batch_edges
     elif settings.batch_atoms is not None:

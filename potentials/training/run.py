@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from ..potential import Potential
 from .baseline import fit_baseline
 from .batching import batch_sampler, loader
 from .config import TrainingConfig
-from .data import LABELS, Batch, labelled
+from .data import Batch
 from .display import Display
 from .distill import distill_auxiliary
 from .folder import RunFolder
@@ -26,7 +25,9 @@ from .interruptions import RunStoppedError
 from .loss import WeightedLoss
 from .module import TrainingModule, in_words
 from .ranks import launch, reducer
-from .reading import find_file, frame_hash, read_frames, refuse_overlap
+from .reading import find_file
+from .sets import TEST, TRAINING, VALIDATION, data_hash, open_sets, open_sources, species_of
+from .table import table_lines
 from .trainer import Trainer
 
 __all__ = ["RunStoppedError", "finish", "train"]
@@ -72,27 +73,15 @@ def train(
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
         torch.manual_seed(config.optimization.seed)
         files.keep_config(config, write=first)
-        train_frames = read_frames(config.data.train, folder)
-        validation_frames = read_frames(config.data.validation, folder)
-        refuse_overlap(
-            {
-                "training": [frame_hash(a) for a in train_frames],
-                "validation": [frame_hash(a) for a in validation_frames],
-                "test": [frame_hash(a) for a in read_frames(config.data.test, folder)],
-            }
-        )
-        potential = _initial_potential(config, folder, train_frames + validation_frames)
-        train_batches, validation_batches = (
-            [labelled(a, config.data, potential.cutoff, potential.inputs) for a in frames]
-            for frames in (train_frames, validation_frames)
-        )
-        batches = train_batches, validation_batches
-        for name, part in zip(("training", "validation"), batches, strict=True):
-            display.line(_summary(name, part))
-            _require_labels(config, potential, name, part)
+        sources = open_sources(config.data, folder)
+        potential = _initial_potential(config, folder, species_of(sources))
+        sets = open_sets(sources, config, potential.cutoff, potential.inputs, potential.properties)
+        for line in table_lines([frames.summary for frames in sets.values()]):
+            display.line(line)
+        batches = sets[TRAINING], sets[VALIDATION]
         if config.start_from is None:
             _normalize(potential, batches[0])
-        potential.information["training_data_sha256"] = _data_hash(train_frames)
+        potential.information["training_data_sha256"] = data_hash(sets[TRAINING].hashes)
         potential.information["trained_on"] = config.data.description or ", ".join(
             name for selection in config.data.train for name in selection.files
         )
@@ -103,8 +92,14 @@ def train(
             if not first:
                 return checkpoint.load(files.best)
             potential = finish(files.best, *batches, config, display.line, device=fabric.device)
+            if TEST in sets:
+                potential.information["test_rmse"] = errors_of(potential, config, sets[TEST])
+                checkpoint.save(potential, files.best)
+                found = in_words(potential.information["test_rmse"])
+                display.line(f"test frames, looked at once: RMSE {found}")
             if config.auxiliary:
-                chosen = train_frames[:: math.ceil(len(train_frames) / AUXILIARY_FRAMES)]
+                step = math.ceil(len(sets[TRAINING]) / AUXILIARY_FRAMES)
+                chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
                 seed = config.optimization.seed
                 potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
                 checkpoint.save(potential, files.best)
@@ -131,20 +126,16 @@ def finish(
     """
     potential = checkpoint.load(path).to(device)
 
-    def parts(frames: Sequence[Batch]) -> Iterator[Batch]:
-        draws = batch_sampler(frames, config.optimization, shuffled=False).epoch(0)
-        return (batch.to(device) for batch in loader(frames, list(draws)) if batch is not None)
-
     def errors() -> dict[str, float]:
-        module = TrainingModule(potential, config).to(device)
-        for batch in parts(validation_batches):
-            module.validation_step(batch)
-        return module.validation_errors()
+        return errors_of(potential, config, validation_batches, device)
 
     before, baseline = errors(), potential.baseline.clone()
     after, what = before, "baseline kept"
     if "energy" in potential.properties:
-        energies = [potential(b.graph, forces=False).energy.cpu() for b in parts(train_batches)]
+        energies = [
+            potential(b.graph, forces=False).energy.cpu()
+            for b in _parts(config, train_batches, device)
+        ]
         predicted = torch.cat(energies)
         for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
             potential.baseline[number] = energy
@@ -160,10 +151,30 @@ def finish(
     return potential.cpu()
 
 
-def _initial_potential(config: TrainingConfig, folder: Path, frames: Sequence[Any]) -> Potential:
+def errors_of(
+    potential: Potential,
+    config: TrainingConfig,
+    frames: Sequence[Batch],
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Root mean squared errors of a potential on frames, in the units of ``outputs.ERRORS``."""
+    module = TrainingModule(potential, config).to(device)
+    for batch in _parts(config, frames, device):
+        module.validation_step(batch)
+    return module.validation_errors()
+
+
+def _parts(
+    config: TrainingConfig, frames: Sequence[Batch], device: torch.device | str
+) -> Iterator[Batch]:
+    """All frames, in batches as large as those of the training."""
+    draws = batch_sampler(frames, config.optimization, shuffled=False).epoch(0)
+    return (batch.to(device) for batch in loader(frames, list(draws)) if batch is not None)
+
+
+def _initial_potential(config: TrainingConfig, folder: Path, species: list[int]) -> Potential:
     if "species" in config.model:
         raise ValueError("model.species is read from the data; leave it out.")
-    species = sorted({int(z) for atoms in frames for z in atoms.numbers})
     if config.start_from is not None:
         potential = checkpoint.load(find_file(config.start_from, folder), config.model)
         if missing := set(species) - set(potential.species):
@@ -202,43 +213,6 @@ def _set_scale(scale: torch.Tensor, values: torch.Tensor) -> None:
     known = values[~torch.isnan(values)]
     if len(known):
         scale.fill_(max(known.square().mean().sqrt().item(), 1e-3))
-
-
-def _summary(name: str, batches: Sequence[Batch]) -> str:
-    atoms = sum(b.graph.num_atoms for b in batches)
-    labels = ", ".join(
-        f"{label} {sum(int(not torch.isnan(getattr(b, label)).any()) for b in batches)}"
-        for label in LABELS
-        if label in LABELS[:3] or any(not torch.isnan(getattr(b, label)).any() for b in batches)
-    )
-    return f"{name}: {len(batches)} frames, {atoms} atoms; frames with labels: {labels}"
-
-
-def _require_labels(
-    config: TrainingConfig, potential: Potential, name: str, batches: Sequence[Batch]
-) -> None:
-    predicted = {
-        *potential.properties,
-        *(("forces", "stress") if "energy" in potential.properties else ()),
-    }
-    for label in LABELS:
-        if getattr(config.loss, label) > 0 and label not in predicted:
-            raise ValueError(
-                f"the loss has {label}, but the model predicts {', '.join(potential.properties)}; "
-                f"set model.properties, or loss.{label}=0."
-            )
-        missing = all(torch.isnan(getattr(b, label)).all() for b in batches)
-        if getattr(config.loss, label) > 0 and missing:
-            key = getattr(config.data, f"{label}_key")
-            raise ValueError(
-                f"the loss has {label}, but no {name} frame has one (data.{label}_key={key}); set "
-                f"data.{label}_key to its name, "
-                f"or loss.{label}=0."
-            )
-
-
-def _data_hash(frames: Sequence[Any]) -> str:
-    return hashlib.sha256("".join(sorted(map(frame_hash, frames))).encode()).hexdigest()
 
 
 def _silent(line: str) -> None:

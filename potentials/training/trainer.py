@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import nn
 
 from .. import checkpoint
 from .averaging import ExponentialAverage
-from .batching import batch_sampler, loader
+from .batching import batch_sampler, loader, sizes
 from .config import TrainingConfig
 from .data import Batch
 from .display import Display
@@ -74,7 +73,7 @@ class Trainer:
         sampler = partial(batch_sampler, rank=fabric.global_rank, ranks=fabric.world_size)
         self.sampler = sampler(frames, config.optimization)
         self.frames = frames
-        self.num_atoms = np.array([b.graph.num_atoms for b in frames])
+        self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
         self.epoch = self.step = self.steps = 0

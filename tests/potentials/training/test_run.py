@@ -152,3 +152,27 @@ def test_dipoles_are_learnt_without_energies(config, tmp_path):
     config["loss"]["energy"] = 1
     with pytest.raises(ValueError, match="loss has energy, but the model predicts dipole, pol"):
         train(TrainingConfig.from_dict(config), tmp_path / "other", folder=tmp_path)
+
+
+def test_test_frames_are_kept_apart_and_looked_at_in_the_end(config, tmp_path):
+    """From a cache, with takes of one selection: the same weights as from memory."""
+    split = {"files": ["frames.xyz"], "where": {"split": ["b"]}}
+    config["data"] |= {
+        "validation": split | {"take": "::2"},
+        "test": split | {"leave": "::2"},
+    }
+    config["optimization"]["max_epochs"] = 2
+    found = []
+    for name, cache in (("memory", None), ("mapped", str(tmp_path / "cache"))):
+        config["data"]["cache"] = cache
+        lines = []
+        settings = TrainingConfig.from_dict(config)
+        best = train(settings, tmp_path / name, folder=tmp_path, report=lines.append)
+        assert lines[0].split() == ["training", "validation", "test"]
+        assert "test frames, looked at once: RMSE energy" in lines[-1]
+        found.append((best.state_dict(), best.information["test_rmse"]))
+    assert found[0][1] == found[1][1]
+    assert all(torch.equal(found[0][0][k], found[1][0][k]) for k in found[0][0])
+    config["data"]["test"] = split
+    with pytest.raises(ValueError, match="test frame 0 is validation frame 0"):
+        train(TrainingConfig.from_dict(config), tmp_path / "other", folder=tmp_path)

@@ -1,0 +1,95 @@
+"""The sets of frames of a run: opened, checked against each other and what the loss asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ase.data import chemical_symbols
+
+from .config import Data, Loss, TrainingConfig
+from .data import LABELS
+from .dataset import FrameDataset, FrameSource
+from .reading import refuse_overlap
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+Sets = dict[str, FrameDataset]
+
+
+def open_sources(data: Data, folder: Path) -> dict[str, FrameSource]:
+    """The frames of each set that the configuration names, by its name; see :class:`FrameSource`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file cannot be read, a selection has no frame, or the test frames have
+            elements that no other frame has.
+    """
+    selections = {TRAINING: data.train, VALIDATION: data.validation, TEST: data.test}
+    sources = {n: FrameSource(n, some, data, folder) for n, some in selections.items() if some}
+    if TEST in sources and (new := sources[TEST].species() - set(species_of(sources))):
+        raise ValueError(
+            f"the test frames have {', '.join(chemical_symbols[z] for z in sorted(new))}, which no "
+            "training or validation frame has; leave those frames out of data.test."
+        )
+    return sources
+
+
+def species_of(sources: Mapping[str, FrameSource]) -> list[int]:
+    """Atomic numbers of the training and validation frames, ascending."""
+    return sorted(sources[TRAINING].species() | sources[VALIDATION].species())
+
+
+def open_sets(
+    sources: Mapping[str, FrameSource],
+    config: TrainingConfig,
+    cutoff: float,
+    inputs: tuple[str, ...],
+    properties: Sequence[str],
+) -> Sets:
+    """Labels and neighbour lists of all sets, checked.
+
+    Args:
+        sources: the frames.
+        config: tells labels and the loss.
+        cutoff: of the model, Å.
+        inputs: of a graph, that the model reads.
+        properties: that the model predicts.
+
+    Raises:
+        ValueError: a frame or label is unusable, two sets share a frame, or the loss has a label
+            that no frame of a set has, or that the model does not predict.
+    """
+    _require_predicted(config.loss, properties)
+    sets = {name: source.dataset(cutoff, inputs) for name, source in sources.items()}
+    refuse_overlap({name: frames.hashes for name, frames in sets.items()})
+    for name, frames in sets.items():
+        frames.summary.keys.check(name, config.data)
+        if name != TEST:
+            _require_labels(config, name, frames)
+    return sets
+
+
+def data_hash(hashes: Iterable[str]) -> str:
+    """One hash of the hashes of frames in any order."""
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:
+    derivatives = ("forces", "stress") if "energy" in properties else ()
+    for label in LABELS:
+        if getattr(loss, label) > 0 and label not in (*properties, *derivatives):
+            raise ValueError(
+                f"the loss has {label}, but the model predicts {', '.join(properties)}; "
+                f"set model.properties, or loss.{label}=0."
+            )
+
+
+def _require_labels(config: TrainingConfig, name: str, frames: FrameDataset) -> None:
+    for label in LABELS:
+        if getattr(config.loss, label) > 0 and label not in frames.summary.labels:
+            others = ", ".join(sorted(frames.summary.keys.others)) or "nothing else"
+            raise ValueError(
+                f"the loss has {label}, but no {name} frame has one by a usual name (there is "
+                f"{others}); set data.{label}_key to its name, or loss.{label}=0."
+            )
