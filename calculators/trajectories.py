@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class RDF:
         g: (bins,) density of B around A relative to the mean density of B.
         coordination: (bins,) mean number of B atoms within the outer edge of each bin around A.
         frames: number of frames averaged.
+        error: (bins,) standard error of g, where it was asked for.
     """
 
     pair: tuple[str, str]
@@ -36,6 +37,7 @@ class RDF:
     g: Array
     coordination: Array
     frames: int
+    error: Array | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +135,40 @@ def radial_distribution(
     return [
         RDF((a, b), middle, g[k] / total, neighbors[k] / total, total)
         for k, (a, b) in enumerate(pairs)
+    ]
+
+
+def block_radial_distribution(
+    frames: Sequence[Atoms], pairs: Sequence[tuple[str, str]], *, blocks: int = 8
+) -> list[RDF]:
+    """Radial distribution functions with errors, from their spread between parts of a trajectory.
+
+    Args:
+        frames: in the order of time, and evenly spaced.
+        pairs: see :func:`radial_distribution`.
+        blocks: number of consecutive parts; each has to be longer than what structure remembers.
+
+    Raises:
+        ValueError: fewer frames than blocks or fewer than 2 blocks, or as
+            :func:`radial_distribution`.
+    """
+    if not 2 <= blocks <= len(frames):
+        raise ValueError(
+            f"{len(frames)} frames do not make {blocks} blocks; give at least 2 blocks, and a "
+            "frame for each."
+        )
+    radius = _radius(frames, None)
+    bounds = np.linspace(0, len(frames), blocks + 1).astype(int)
+    parts = [radial_distribution(frames[a:b], pairs, r_max=radius) for a, b in pairwise(bounds)]
+    return [
+        replace(
+            same[0],
+            g=np.mean([rdf.g for rdf in same], axis=0),
+            coordination=np.mean([rdf.coordination for rdf in same], axis=0),
+            frames=len(frames),
+            error=np.std([rdf.g for rdf in same], axis=0, ddof=1) / np.sqrt(blocks),
+        )
+        for same in zip(*parts, strict=True)
     ]
 
 

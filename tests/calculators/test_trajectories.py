@@ -12,6 +12,7 @@ from pointedge.calculators.trajectories import (
     ALL,
     RDF,
     block_average,
+    block_radial_distribution,
     linear_drift,
     radial_distribution,
     telling_pairs,
@@ -88,6 +89,21 @@ def test_all_atoms_are_the_average_over_pairs():
     weights = np.array([20 * 19, 2 * 20 * 9, 9 * 8]) / (29 * 28)
     np.testing.assert_allclose(everything.g, weights @ [p.g for p in parts], atol=1e-12)
     assert [p.name for p in (everything, *parts)] == ["g", "g_ArAr", "g_ArNe", "g_NeNe"]
+
+
+def test_errors_of_an_ideal_gas_are_those_of_counting():
+    frames = ideal_gas("Ar8Ne5", SKEW, 400)
+    (plain,) = radial_distribution(frames, [("Ar", "Ne")])
+    (rdf,) = block_radial_distribution(frames, [("Ar", "Ne")], blocks=40)
+    np.testing.assert_allclose(rdf.g, plain.g)
+    np.testing.assert_allclose(rdf.coordination, plain.coordination)
+    assert (rdf.frames, plain.error) == (400, None)
+    shells = np.diff(np.linspace(0, rdf.r[-1] + 0.5 * np.diff(rdf.r)[0], len(rdf.r) + 1) ** 3)
+    expected = 400 * 40 * 4 / 3 * np.pi * shells / frames[0].get_volume()
+    far = expected > 50
+    np.testing.assert_allclose(rdf.error[far] * np.sqrt(expected[far]), 1.0, atol=0.45)
+    with pytest.raises(ValueError, match="2 frames do not make 8 blocks"):
+        block_radial_distribution(frames[:2], [("Ar", "Ne")])
 
 
 def test_first_peak_of_a_noisy_curve():

@@ -1,0 +1,292 @@
+"""Time correlations of a trajectory: vibrational density of states and self-diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from scipy.fft import irfft, next_fast_len, rfft
+
+from .trajectories import Array
+
+# 1/cm of 1 THz
+WAVENUMBER = 1e12 / (100 * units._c)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Positions and velocities of T evenly spaced frames of one run.
+
+    Attributes:
+        symbols: (N,) chemical symbols.
+        masses: (N,), u.
+        cell: (3, 3), Å, the same in all frames.
+        time: (T,), ps.
+        positions: (T, N, 3), Å, not wrapped into the cell.
+        velocities: (T, N, 3), Å/ps.
+    """
+
+    symbols: np.ndarray
+    masses: Array
+    cell: Array
+    time: Array
+    positions: Array
+    velocities: Array
+
+    @property
+    def interval(self) -> float:
+        """Time between frames, ps."""
+        return float(self.time[1] - self.time[0])
+
+    def after(self, time: float) -> Motion:
+        """The same from a time (ps) on."""
+        late = self.time >= time
+        arrays = (self.time[late], self.positions[late], self.velocities[late])
+        return Motion(self.symbols, self.masses, self.cell, *arrays)
+
+    def blocks(self, count: int) -> list[Motion]:
+        """Consecutive parts of equal length."""
+        length = len(self.time) // count
+        parts = (slice(k * length, (k + 1) * length) for k in range(count))
+        constant = (self.symbols, self.masses, self.cell)
+        return [
+            Motion(*constant, self.time[p], self.positions[p], self.velocities[p]) for p in parts
+        ]
+
+
+def read_motion(frames: Iterable[Atoms]) -> Motion:
+    """Collect frames of a run, such as of ``MDResult.iter_frames``.
+
+    A last frame that came early, because the run ended between two, is left out.
+
+    Args:
+        frames: with momenta, and ``time_fs`` in their ``info``.
+
+    Raises:
+        ValueError: fewer than 3 frames, uneven times, or a cell that changes.
+    """
+    time, positions, velocities = [], [], []
+    first: Atoms | None = None
+    for frame in frames:
+        first = frame if first is None else first
+        if not np.allclose(frame.cell, first.cell, rtol=0, atol=1e-8):
+            raise ValueError(
+                f"the cell changes by frame {len(time)}, and displacements with it; give a run at "
+                "constant volume."
+            )
+        time.append(frame.info["time_fs"] / 1000)
+        positions.append(frame.positions)
+        velocities.append(frame.get_velocities() * units.fs * 1000)
+    steps = np.diff(time)
+    if len(steps) > 2 and steps[-1] < 0.999 * steps[0]:
+        steps, time = steps[:-1], time[:-1]
+    if first is None or len(time) < 3:
+        raise ValueError(f"{len(time)} frames show no motion; give at least 3.")
+    if not np.allclose(steps, steps[0], rtol=1e-3):
+        raise ValueError(
+            f"frames are {steps.min():g} to {steps.max():g} ps apart; give evenly spaced ones."
+        )
+    return Motion(
+        symbols=np.array(first.get_chemical_symbols()),
+        masses=first.get_masses(),
+        cell=first.cell.array,
+        time=np.array(time),
+        positions=np.array(positions[: len(time)]),
+        velocities=np.array(velocities[: len(time)]),
+    )
+
+
+@dataclass(frozen=True)
+class DensityOfStates:
+    """Vibrational density of states of one element.
+
+    Attributes:
+        symbol: of the element.
+        wavenumbers: (K,), 1/cm.
+        density: (K,), states per atom and 1/cm; all of it sums to 3, the directions of an atom.
+        error: (K,), standard error of the density; NaN for a single block.
+        resolution: 1/cm, full width at half maximum that a sharp line has.
+    """
+
+    symbol: str
+    wavenumbers: Array
+    density: Array
+    error: Array
+    resolution: float
+
+
+def density_of_states(
+    motion: Motion, symbol: str, *, window: float = 1.0, blocks: int = 8
+) -> DensityOfStates:
+    """Vibrational density of states from the velocity autocorrelation function.
+
+        D(ν) = 3 · 2 ∫ w(t) cos(2πνt) <v(0)·v(t)> / <v²> dt,    w(t) = cos²(πt / 2τ),  |t| < τ
+
+    averaged over atoms of an element and over time origins. It is what the classical motion shows:
+    line shapes and shifts of quantum nuclei are not in it. Frequencies above half the sampling rate
+    (1/(2·interval)) fold back: 2.5 fs between frames reach 6,670 1/cm.
+
+    Args:
+        motion: see :func:`read_motion`.
+        symbol: element.
+        window: τ, ps; the longer, the finer the resolution and the larger the noise.
+        blocks: parts of the trajectory whose spread gives the error; as many as are at least 2 τ
+            long are taken.
+
+    Raises:
+        ValueError: no such element, or a trajectory shorter than 2 τ.
+    """
+    chosen = _atoms(motion, symbol)
+    lags = round(window / motion.interval)
+    possible = len(motion.time) // max(2 * lags, 1)
+    if possible < 1 or lags < 2:
+        raise ValueError(
+            f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps, in frames of "
+            f"{1000 * motion.interval:g} fs, is too short for a window of {window:g} ps; give at "
+            "least twice the window."
+        )
+    taper = np.cos(0.5 * np.pi * np.arange(lags) / lags) ** 2
+    spectra = []
+    for block in motion.blocks(min(blocks, possible)):
+        velocities = block.velocities[:, chosen].reshape(len(block.time), -1)
+        correlation = autocorrelation(velocities, lags).mean(axis=1)
+        even = taper * correlation / correlation[0]
+        # Symmetric in time: the transform is real, and its mean is the value at time 0.
+        full = rfft(np.concatenate([even, [0.0], even[:0:-1]])).real
+        spectra.append(3 * 2 * full * motion.interval / WAVENUMBER)
+    error = np.std(spectra, axis=0, ddof=1) if len(spectra) > 1 else np.full(lags + 1, np.nan)
+    return DensityOfStates(
+        symbol=symbol,
+        wavenumbers=np.arange(lags + 1) / (2 * lags * motion.interval) * WAVENUMBER,
+        density=np.mean(spectra, axis=0),
+        error=error / np.sqrt(len(spectra)),
+        resolution=WAVENUMBER / window,  # of a Hann window of length 2 τ: 2 / (2 τ)
+    )
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Mean square displacement of one element, and the self-diffusion coefficient from its slope.
+
+    Attributes:
+        symbol: of the element.
+        lags: (K,), ps.
+        displacement: (K,), Å², averaged over atoms and time origins.
+        fit: ps, first and last lag of the straight line.
+        coefficient: Å²/ps (1 Å²/ps is 1e-8 m²/s).
+        error: its standard error from blocks; NaN for a single block.
+        blocks: number of blocks.
+    """
+
+    symbol: str
+    lags: Array
+    displacement: Array
+    fit: tuple[float, float]
+    coefficient: float
+    error: float
+    blocks: int
+
+
+def self_diffusion(
+    motion: Motion, symbol: str, *, fit: tuple[float, float] = (1.0, 4.0)
+) -> Diffusion:
+    """Self-diffusion coefficient by Einstein's relation, D = slope of <|r(t) - r(0)|²> / 6.
+
+    Displacements are relative to the centre of mass of all atoms. The trajectory is cut into blocks
+    of twice the longest lag, whose spread gives the error. A periodic cell slows diffusion down:
+    see :func:`finite_size_correction`.
+
+    Args:
+        motion: see :func:`read_motion`.
+        symbol: element.
+        fit: ps, first and last lag of the straight line; beyond rattling in a cage, about 1 ps in
+            water.
+
+    Raises:
+        ValueError: no such element, or a trajectory shorter than two times the last lag.
+    """
+    chosen = _atoms(motion, symbol)
+    lags = round(fit[1] / motion.interval) + 1
+    blocks = len(motion.time) // (2 * lags)
+    if blocks < 1:
+        raise ValueError(
+            f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps is too short for lags up to "
+            f"{fit[1]:g} ps; give at least twice as much, or shorter lags."
+        )
+    time = motion.interval * np.arange(lags)
+    fitted = time >= fit[0]
+    center = np.einsum("tnx,n->tx", motion.positions, motion.masses) / motion.masses.sum()
+    relative = motion.positions[:, chosen] - center[:, None]
+    parts = np.split(relative[: len(relative) // blocks * blocks], blocks)
+    curves = [mean_square_displacement(part, lags) for part in parts]
+    slopes = [np.polyfit(time[fitted], curve[fitted], 1)[0] / 6 for curve in curves]
+    return Diffusion(
+        symbol=symbol,
+        lags=time,
+        displacement=np.mean(curves, axis=0),
+        fit=fit,
+        coefficient=float(np.mean(slopes)),
+        error=float(np.std(slopes, ddof=1) / np.sqrt(blocks)) if blocks > 1 else np.nan,
+        blocks=blocks,
+    )
+
+
+def finite_size_correction(temperature: float, viscosity: float, edge: float) -> float:
+    """What the periodic images of a cubic cell take from a self-diffusion coefficient, Å²/ps.
+
+        D(∞) - D(L) = 2.837297 k_B T / (6π η L)
+
+    (Yeh & Hummer, J. Phys. Chem. B 108, 15873 (2004)).
+
+    Args:
+        temperature: K.
+        viscosity: η of the model, mPa·s; where it is not known, that of the real liquid.
+        edge: L, Å.
+    """
+    si = 2.837297 * units._k * temperature / (6 * np.pi * 1e-3 * viscosity * 1e-10 * edge)
+    return float(1e8 * si)
+
+
+def autocorrelation(series: Array, lags: int) -> Array:
+    """Mean over time origins of x(s) x(s + t), for t of 0 to ``lags`` - 1 steps.
+
+    Args:
+        series: (T, M), each column by itself.
+        lags: at most T.
+
+    Returns:
+        (lags, M).
+    """
+    length = len(series)
+    padded = next_fast_len(length + lags, real=True)  # no lag meets the end of the series
+    power = np.abs(rfft(series, padded, axis=0)) ** 2
+    origins = length - np.arange(lags)
+    result: Array = irfft(power, padded, axis=0)[:lags] / origins[:, None]
+    return result
+
+
+def mean_square_displacement(positions: Array, lags: int) -> Array:
+    """Mean over atoms and time origins of |r(s + t) - r(s)|², for t of 0 to ``lags`` - 1 steps.
+
+    Args:
+        positions: (T, N, 3), Å, not wrapped.
+        lags: at most T.
+
+    Returns:
+        (lags,), Å².
+    """
+    displacement = [0.0]
+    for lag in range(1, lags):
+        moved = positions[lag:] - positions[:-lag]
+        displacement.append(float(np.einsum("tnx,tnx->", moved, moved)) / moved[..., 0].size)
+    return np.array(displacement)
+
+
+def _atoms(motion: Motion, symbol: str) -> Array:
+    chosen = np.flatnonzero(motion.symbols == symbol)
+    if not len(chosen):
+        known = ", ".join(sorted(set(motion.symbols)))
+        raise ValueError(f"there is no {symbol} in the trajectory; there are {known}.")
+    return chosen
