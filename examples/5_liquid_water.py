@@ -1,0 +1,220 @@
+"""Liquid water for long: structure, vibrations and diffusion of 64 molecules, with errors.
+
+    python examples/5_liquid_water.py [OUTPUT] [--model pet-water] [--picoseconds 50]
+    python examples/5_liquid_water.py OUTPUT --analyse        # whatever length is there already
+
+Runs for hours, and goes on where it was cut off when it is started again. Writes `liquid-water.png`
+into the folder: radial distribution functions with errors, the vibrational density of states from
+the velocity autocorrelation function, the mean square displacement, and the temperature. All errors
+are of blocks: of what parts of the trajectory disagree on.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase.geometry import find_mic
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pointedge.calculators.cli.options import print_table
+from pointedge.calculators.cli.runs import md_progress, read_structure, stoppable
+from pointedge.calculators.correlations import (
+    DensityOfStates,
+    Diffusion,
+    Motion,
+    density_of_states,
+    finite_size_correction,
+    read_motion,
+    self_diffusion,
+)
+from pointedge.calculators.dynamics import MDSettings
+from pointedge.calculators.figures import BLUE, GRAY, GREEN, ORANGE
+from pointedge.calculators.md import run_md
+from pointedge.calculators.models import make_calculator
+from pointedge.calculators.results import MDResult, read_run
+from pointedge.calculators.trajectories import RDF, block_average, block_radial_distribution
+
+PAIRS = [("O", "O"), ("O", "H"), ("H", "H")]
+FRAME_FS = 2.5  # between frames; vibrations up to 6,670 1/cm are told apart
+RDF_FRAMES = 1000
+VISCOSITY = 0.896  # mPa·s, of water at 25 °C (Kestin et al., J. Phys. Chem. Ref. Data 7, 941, 1978)
+
+
+def longest_bond(motion: Motion) -> float:
+    """Longest distance (Å) of an H from the O that it was bound to in the first frame."""
+    hydrogen, oxygen = (np.flatnonzero(motion.symbols == s) for s in "HO")
+    first = motion.positions[0]
+    pairs = (first[oxygen][None] - first[hydrogen][:, None]).reshape(-1, 3)
+    distances = find_mic(pairs, motion.cell)[1].reshape(len(hydrogen), len(oxygen))
+    owners = oxygen[distances.argmin(axis=1)]
+    bonds = motion.positions[:, hydrogen] - motion.positions[:, owners]
+    images = np.rint(bonds[0] @ np.linalg.inv(motion.cell))  # an O across the cell; never wrapped
+    return float(np.linalg.norm(bonds - images @ motion.cell, axis=2).max())
+
+
+def diffusion(motion: Motion) -> Diffusion | None:
+    """Self-diffusion of O from lags of 1 to 4 ps or less; None where there are not 4 ps in all."""
+    length = motion.time[-1] - motion.time[0]
+    return self_diffusion(motion, "O", fit=(1.0, min(4.0, length / 2.1))) if length > 4 else None
+
+
+def spectra(motion: Motion) -> list[DensityOfStates]:
+    """Vibrational density of states of H and O, with a window of 1 ps or what there is."""
+    window = min(1.0, (motion.time[-1] - motion.time[0]) / 2.1)
+    return [density_of_states(motion, symbol, window=window) for symbol in "HO"]
+
+
+def report(
+    result: MDResult, start: float, motion: Motion, rdfs: list[RDF], diffused: Diffusion | None
+) -> None:
+    """Print what came out, and of how much."""
+    late = result.thermo["time_ps"] >= start
+    temperature, error = block_average(result.thermo["temperature_K"][late])
+    drift, drift_error = result.energy_drift()
+    rows = [
+        ("length reached", f"{result.picoseconds:.3f}", "", "ps"),
+        ("asked for", f"{result.settings.steps * result.settings.timestep / 1000:g}", "", "ps"),
+        ("left out at the start", f"{start:g}", "", "ps"),
+        ("temperature", f"{temperature:.1f}", f"± {error:.1f}", "K"),
+        ("drift of conserved quantity", f"{drift:.4f}", f"± {drift_error:.4f}", "meV/atom/ps"),
+    ]
+    for rdf in rdfs:
+        beyond = 1.3 if set(rdf.pair) == {"O", "H"} else 1.8 if rdf.pair == ("H", "H") else 0.0
+        position, height = rdf.first_peak(r_min=beyond)
+        spread = rdf.error[np.argmin(abs(rdf.r - position))]
+        rows.append((f"first peak of {rdf.name}", f"{position:.2f}", "", "Å"))
+        rows.append(("its height", f"{height:.2f}", f"± {spread:.2f}", ""))
+    rows.append(("longest O-H bond", f"{longest_bond(motion):.2f}", "", "Å"))
+    if diffused is not None:
+        edge = np.linalg.det(motion.cell) ** (1 / 3)
+        missing = finite_size_correction(temperature, VISCOSITY, edge)
+        value, spread = 10 * diffused.coefficient, 10 * diffused.error
+        known = f"± {spread:.2f}" if spread == spread else ""
+        rows.append(("self-diffusion in this cell", f"{value:.2f}", known, "1e-9 m²/s"))
+        rows.append(("what its size takes, about", f"{10 * missing:.2f}", "", "1e-9 m²/s"))
+    rows.append(("wall time", f"{result.milliseconds_per_step:.0f}", "", "ms/step"))
+    print_table(("quantity", "value", "error", "unit"), rows)
+    if diffused is not None:
+        print(
+            f"Diffusion: slope between lags of {diffused.fit[0]:.2g} and {diffused.fit[1]:.2g} ps, "
+            f"{diffused.blocks} blocks. A periodic cell slows it down; the correction (Yeh & "
+            f"Hummer) takes the viscosity of real water, {VISCOSITY} mPa·s, not the model's."
+        )
+
+
+def figure(
+    result: MDResult,
+    start: float,
+    rdfs: list[RDF],
+    states: list[DensityOfStates],
+    diffused: Diffusion | None,
+) -> Figure:
+    """Four panels: g(r), density of states, mean square displacement, temperature."""
+    canvas = Figure(figsize=(9.0, 6.6), layout="constrained")
+    (structure, vibrations), (motion, temperature) = canvas.subplots(2, 2)
+    styles = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
+    for rdf, (color, style) in zip(rdfs, styles, strict=True):
+        name = rf"$g_\mathrm{{{''.join(rdf.pair)}}}$"
+        structure.plot(rdf.r, rdf.g, style, color=color, linewidth=1.4, label=name)
+        structure.fill_between(
+            rdf.r, rdf.g - rdf.error, rdf.g + rdf.error, color=color, alpha=0.3, linewidth=0
+        )
+    structure.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
+    structure.set(xlim=(1.2, rdfs[0].r[-1]), ylim=(0, 3.6))
+    structure.set(xlabel="distance r (Å)", ylabel="g(r)")
+    for dos, (color, style), many in zip(states, styles, (2, 1), strict=False):
+        low, high = (many * (dos.density + s * dos.error) for s in (-1, 1))
+        vibrations.plot(
+            dos.wavenumbers, many * dos.density, style, color=color, linewidth=1.4, label=dos.symbol
+        )
+        if np.isfinite(low).all():
+            vibrations.fill_between(dos.wavenumbers, low, high, color=color, alpha=0.3, linewidth=0)
+    vibrations.set(xlim=(0, 4500), ylim=(0, None))
+    vibrations.set(xlabel="wavenumber (cm$^{-1}$)")
+    vibrations.set_ylabel("vibrations per molecule and cm$^{-1}$")
+    if diffused is None:
+        motion.set_axis_off()
+        motion.text(0.5, 0.5, "too short for diffusion", ha="center", color=GRAY)
+    else:
+        _draw_diffusion(motion, diffused)
+    time, kelvin = result.thermo["time_ps"], result.thermo["temperature_K"]
+    mean, error = block_average(kelvin[time >= start])
+    temperature.plot(time, kelvin, color=BLUE, linewidth=0.4)
+    temperature.plot(
+        [start, time[-1]], [mean, mean], color=ORANGE, label=f"mean {mean:.1f} ± {error:.1f} K"
+    )
+    temperature.axhline(result.settings.temperature, color=GRAY, linestyle="--", linewidth=1.0)
+    temperature.set(xlim=(0, time[-1]), xlabel="time (ps)", ylabel="temperature (K)")
+    temperature.set_ylim(top=kelvin.max() + 0.2 * np.ptp(kelvin))
+    for panel in canvas.axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, loc="upper right")
+    molecules = len(result.atoms) // 3
+    canvas.suptitle(
+        f"{molecules} H$_2$O at {result.settings.temperature:g} K, {result.picoseconds:.1f} ps in "
+        f"steps of {result.settings.timestep:g} fs",
+        fontsize=11,
+    )
+    return canvas
+
+
+def _draw_diffusion(axes: Axes, diffused: Diffusion) -> None:
+    axes.plot(diffused.lags, diffused.displacement, color=BLUE, label="O atoms")
+    fitted = diffused.lags >= diffused.fit[0]
+    line = np.polyfit(diffused.lags[fitted], diffused.displacement[fitted], 1)
+    value = f"D = {10 * diffused.coefficient:.2f}"
+    if diffused.error == diffused.error:
+        value += f" ± {10 * diffused.error:.2f}"
+    axes.plot(
+        diffused.lags[fitted],
+        np.polyval(line, diffused.lags[fitted]),
+        "--",
+        color=ORANGE,
+        label=value + r" $\times 10^{-9}$ m$^2$/s, this cell",
+    )
+    axes.set(xlim=(0, diffused.lags[-1]), xlabel="time (ps)")
+    axes.set_ylabel("mean square displacement (Å$^2$)")
+    axes.set_ylim(0, 1.25 * diffused.displacement.max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", nargs="?", type=Path, default=Path("liquid-water"))
+    parser.add_argument("--model", default="pet-water")
+    parser.add_argument("--picoseconds", type=float, default=50.0)
+    parser.add_argument("--timestep", type=float, default=0.5, help="fs")
+    parser.add_argument("--temperature", type=float, default=300.0, help="K")
+    parser.add_argument("--equilibration", type=float, default=2.0, help="ps to leave out")
+    parser.add_argument("--analyse", action="store_true", help="only what the folder holds")
+    arguments = parser.parse_args()
+    if arguments.analyse:
+        result = read_run(arguments.output)
+    else:
+        settings = MDSettings(
+            temperature=arguments.temperature,
+            timestep=arguments.timestep,
+            steps=round(1000 * arguments.picoseconds / arguments.timestep),
+            interval=max(1, round(FRAME_FS / arguments.timestep)),
+        )
+        calculator = make_calculator(arguments.model)
+        atoms = read_structure(None, calculator)
+        atoms.calc = calculator
+        progress = md_progress(settings.steps, settings.timestep)
+        with stoppable(arguments.output), progress as report_step:
+            result = run_md(atoms, settings, arguments.output, progress=report_step)
+    start = min(arguments.equilibration, result.picoseconds / 2)
+    motion = read_motion(result.iter_frames()).after(start)
+    first = result.frames - len(motion.time)
+    stride = -(-len(motion.time) // RDF_FRAMES)
+    rdfs = block_radial_distribution(list(result.iter_frames(first, stride)), PAIRS)
+    diffused = diffusion(motion)
+    report(result, start, motion, rdfs, diffused)
+    path = arguments.output / "liquid-water.png"
+    figure(result, start, rdfs, spectra(motion), diffused).savefig(path, dpi=150)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
