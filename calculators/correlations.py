@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms, units
+from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from .trajectories import Array
@@ -67,7 +68,8 @@ def read_motion(frames: Iterable[Atoms]) -> Motion:
     Raises:
         ValueError: fewer than 3 frames, uneven times, or a cell that changes.
     """
-    time, positions, velocities = [], [], []
+    time: list[float] = []
+    positions, velocities = [], []
     first: Atoms | None = None
     for frame in frames:
         first = frame if first is None else first
@@ -215,7 +217,7 @@ def self_diffusion(
             f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps is too short for lags up to "
             f"{fit[1]:g} ps; give at least twice as much, or shorter lags."
         )
-    time = motion.interval * np.arange(lags)
+    time: Array = motion.interval * np.arange(lags, dtype=np.float64)
     fitted = time >= fit[0]
     center = np.einsum("tnx,n->tx", motion.positions, motion.masses) / motion.masses.sum()
     relative = motion.positions[:, chosen] - center[:, None]
@@ -284,7 +286,7 @@ def mean_square_displacement(positions: Array, lags: int) -> Array:
     return np.array(displacement)
 
 
-def _atoms(motion: Motion, symbol: str) -> Array:
+def _atoms(motion: Motion, symbol: str) -> NDArray[np.intp]:
     chosen = np.flatnonzero(motion.symbols == symbol)
     if not len(chosen):
         known = ", ".join(sorted(set(motion.symbols)))

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 from ase import Atoms
 
+from ..potentials.spins import MOMENT_KEYS
 from .dynamics import MDSettings, memory
 
 STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
@@ -186,7 +187,7 @@ def check_same_model(state: State, atoms: Atoms, folder: Path) -> None:
 
 def fingerprint(atoms: Atoms) -> int:
     """Checksum of all of a structure that decides on its dynamics."""
-    names = ("numbers", "positions", "momenta", "masses", "initial_magmoms", "initial_charges")
+    names = ("numbers", "positions", "momenta", "masses", "initial_charges", *MOMENT_KEYS)
     parts = [atoms.arrays[name] for name in names if name in atoms.arrays]
     removed = atoms.get_number_of_degrees_of_freedom()
     parts += [atoms.cell.array, atoms.pbc, np.array([removed])]

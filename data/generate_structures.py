@@ -17,8 +17,8 @@ from ase.data import atomic_numbers, reference_states
 from ase.io import write
 
 FOLDER = Path(__file__).parent / "structures"
-# Å: near the minimum of our own DFT (PBE+U, U = 4 eV) of type-II antiferromagnetic MnO. μ_B: nominal,
-# as in the frames of data/mno that models are trained on.
+# Å: near the minimum of our own DFT (PBE+U, U = 4 eV) of type-II antiferromagnetic MnO. μ_B:
+# nominal, as in the frames of data/mno that models are trained on.
 MNO_LATTICE, MNO_MOMENT = 4.44, 5.0
 HEA_ELEMENTS = ("Mo", "Nb", "Ta", "W")
 HEA_SEED = 0
@@ -30,7 +30,7 @@ def mno(repeat: int = 2, lattice: float = MNO_LATTICE, moment: float = MNO_MOMEN
     Args:
         repeat: conventional cells along each axis; even, since the order doubles them.
         lattice: Å, of the conventional cell.
-        moment: of Mn, Bohr magnetons; O has none.
+        moment: of Mn, μ_B; O has none.
 
     Raises:
         ValueError: ``repeat`` is odd.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
-from .runs import announce_cost, md_progress, read_structure, stoppable
+from .runs import md_progress, read_structure, set_calculator, stoppable
 
 if TYPE_CHECKING:
     from ..results import MDResult
@@ -83,8 +83,7 @@ def md(
     if output is None:
         name = structure or default_structure(calculator).name.partition("-")[0]
         output = Path(f"{Path(name.partition('@')[0]).stem}-md")
-    atoms.calc = calculator
-    announce_cost(atoms, symmetrize)
+    set_calculator(atoms, calculator, symmetrize)
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)

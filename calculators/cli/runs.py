@@ -42,16 +42,18 @@ def set_model(
     atoms: Atoms, model: str, device: str | None, dtype: str | None, symmetrize: str | None
 ) -> None:
     """Give the structure the calculator of a model; what symmetrisation costs goes to stderr."""
-    from ...potentials.spins import keep_moments
     from ..models import make_calculator
 
+    calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
+    set_calculator(atoms, calculator, symmetrize)
+
+
+def set_calculator(atoms: Atoms, calculator: Any, symmetrize: str | None = None) -> None:
+    """The same with a calculator that is there already."""
+    from ...potentials.spins import keep_moments
+
     keep_moments(atoms)
-    atoms.calc = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
-    announce_cost(atoms, symmetrize)
-
-
-def announce_cost(atoms: Atoms, symmetrize: str | None) -> None:
-    """Say on stderr what symmetrisation makes of the price of a step, before a long run."""
+    atoms.calc = calculator
     if symmetrize is not None:
         print(f"symmetrize {symmetrize}: {_cost(atoms)}", file=sys.stderr)
 
