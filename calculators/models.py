@@ -13,19 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..potentials.packaged import SUFFIX, packaged_folder
+from ..potentials.packaged import packaged_models as packaged_models
 from ..potentials.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from ..potentials.potential import Potential
 
-SUFFIX = ".safetensors"
 STRUCTURES = ("water-64", "mno-64", "hea-128")  # packaged; the first of known elements is chosen
-
-
-def packaged_models() -> dict[str, Path]:
-    """Return the files of the models that come with the package, by name."""
-    folder = packaged_folder("models")
-    return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def default_structure(calculator: Any = None) -> Path:
@@ -55,13 +50,6 @@ def default_structure(calculator: Any = None) -> Path:
         f"the model knows {known}, and no packaged structure consists of these "
         f"({', '.join(found)}); give a STRUCTURE."
     )
-
-
-def packaged_folder(name: str) -> Path:
-    """Return a folder of the data that come with the package."""
-    from importlib.resources import files
-
-    return Path(str(files("pointedge.data") / name))
 
 
 def find_model(model: str | Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+from torch.nn.utils import parametrize
 
 from .files import replacing
 from .potential import Potential
@@ -68,9 +69,21 @@ def save(potential: Potential, path: str | Path) -> None:
         "information": potential.information,
         "code_version": version("pointedge"),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in potential.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in plain_tensors(potential).items()}
     with replacing(Path(path)) as file:
         file.write(serialize(tensors, metadata={METADATA_KEY: json.dumps(description)}))
+
+
+def plain_tensors(potential: Potential) -> dict[str, torch.Tensor]:
+    """Tensors by name; parametrised weights (low-rank updates) as they are used."""
+    tensors = potential.state_dict()
+    for name, module in potential.named_modules():
+        if parametrize.is_parametrized(module):
+            for weight in module.parametrizations:
+                prefix = f"{name}.parametrizations.{weight}."
+                tensors = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+                tensors[f"{name}.{weight}"] = getattr(module, weight)
+    return tensors
 
 
 def describe(path: str | Path) -> dict[str, Any]:

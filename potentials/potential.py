@@ -18,6 +18,8 @@ class Network(Protocol):
     """What a potential needs of an architecture; see :class:`pointedge.potentials.pet.PET`.
 
     Attributes:
+        HEADS: names of its modules that read properties from features.
+        LAYERS: names of its lists whose entries belong to layer 0, 1, and so on.
         cutoff: radius of the edges it needs, Å.
         hops: number of message-passing steps: an atom's energy depends on the environments of
             atoms up to ``hops - 1`` edges away.
@@ -26,6 +28,8 @@ class Network(Protocol):
         properties: names of what it predicts, of :data:`.outputs.RANKS`.
     """
 
+    HEADS: tuple[str, ...]
+    LAYERS: tuple[str, ...]
     cutoff: float
     hops: int
     invariant: bool

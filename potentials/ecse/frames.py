@@ -12,11 +12,11 @@ adaptive inner radius (:mod:`.radius`), or graded scores (:mod:`.scores`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 
+from ..plain import checked
 from ..suggestions import refuse_misspelt
 from .environments import Environments, Frames
 from .radius import frames_by_radius
@@ -32,13 +32,12 @@ def frame_settings(values: Mapping[str, Any]) -> FrameSettings:
     Raises:
         ValueError: an unknown method, or a key that it does not have.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"frames = {values!r}: settings such as {{reach: 3.0}} are expected.")
     methods = {"scores": ScoreSettings, "radius": RadiusSettings}
     method = values.get("method", "scores")
     refuse_misspelt("method of frames", method, methods)
-    known = [field.name for field in fields(methods[method])]
-    for key in values:
-        refuse_misspelt("frame setting", key, known)
-    return methods[method](**values)
+    return methods[method](**checked(methods[method], values, "frame setting"))
 
 
 def make_frames(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
+from ..plain import checked
 from ..suggestions import refuse_misspelt
 from .irreps import SCALAR, Irrep, Irreps
 from .messages import paths
@@ -72,10 +73,7 @@ class EquivariantConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from plain values; an unknown key is refused with the nearest one."""
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            refuse_misspelt(f"{cls.__name__.removesuffix('Config')} setting", key, known)
-        return cls(**values)
+        return cls(**checked(cls, values, f"{cls.__name__.removesuffix('Config')} setting"))
 
     @property
     def hidden(self) -> Irreps:

@@ -40,6 +40,8 @@ class EquivariantNetwork(nn.Module):
     """
 
     CONFIG: ClassVar[type[EquivariantConfig]]
+    HEADS = ("readout", "readouts")
+    LAYERS = ("layers",)
     properties: tuple[str, ...] = ("energy",)
     species_index: Tensor
     embedding: nn.Parameter

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..cutoff import FUNCTIONS
 from ..ecse.frames import FrameSettings, frame_settings
 from ..ecse.scores import ScoreSettings
 from ..outputs import RANKS
+from ..plain import checked
 from ..suggestions import did_you_mean, refuse_misspelt
 
 
@@ -118,12 +119,9 @@ class PETConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PETConfig:
         """Build from plain values, as found in a YAML file; an unknown key is refused."""
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            refuse_misspelt("PET setting", key, known)
         if "frames" in values:
             values = {**values, "frames": frame_settings(values["frames"])}
-        return cls(**values)
+        return cls(**checked(cls, values, "PET setting"))
 
     @property
     def node_width(self) -> int:

@@ -44,6 +44,8 @@ class PET(nn.Module):
     """
 
     CONFIG = PETConfig
+    HEADS = ("node_heads", "edge_heads", "covariant_heads")
+    LAYERS = ("gnn_layers", "combination_norms", "combination_mlps")
     species_index: Tensor
 
     def __init__(self, config: PETConfig) -> None:
@@ -170,7 +172,7 @@ class PET(nn.Module):
                 return (self.edge_heads[k](message)[:, 0] * factor,)
 
             (bond,) = edges.map(bonds, (), (message, edges.factor))
-            own = self.node_heads[k](node)[:, 0]
+            own = self.node_heads[k](node)[:, 0].to(bond.dtype)
             outputs["energy"] = own.index_add(0, edges.layout.centers, bond)
         for name, heads in self.covariant_heads.items():
             head = cast("CovariantHead", cast("nn.ModuleList", heads)[k])
@@ -181,7 +183,7 @@ class PET(nn.Module):
                 return (head.of_edges(*features),)
 
             (bond,) = edges.map(covariant, (), (message, edges.factor, edges.directions))
-            own = head.of_nodes(node)
+            own = head.of_nodes(node).to(bond.dtype)
             outputs[name] = head.shaped(own.index_add(0, edges.layout.centers, bond))
         return outputs
 

@@ -75,6 +75,14 @@ class FeedForward(nn.Module):
         return self.w_out(F.silu(x))
 
 
+class RMSNorm(nn.RMSNorm):
+    """Normalises in the type of its weight: tokens may be bfloat16 in a training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        return super().forward(x.to(self.weight.dtype))
+
+
 class TransformerLayer(nn.Module):
     """Attention, then an MLP, on the node (token 0) and the edges of every neighbourhood.
 
@@ -123,4 +131,4 @@ def attention_bias(factors: Tensor, mask: Tensor) -> Tensor:
 
 
 def _norm(config: PETConfig, width: int) -> nn.Module:
-    return nn.RMSNorm(width) if config.normalization == "rmsnorm" else nn.LayerNorm(width)
+    return RMSNorm(width) if config.normalization == "rmsnorm" else nn.LayerNorm(width)

@@ -76,12 +76,13 @@ class Average:
 
     def __call__(self, node: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
         """Average the views' nodes (V, d) and messages (W, d)."""
-        weights = self.weights[:, None].to(node.dtype)
+        weights = self.weights[:, None]
+        of_edges = weights.index_select(0, self.owner).to(message.dtype)
         nodes = node.new_zeros(self.num_atoms, node.shape[1])
         messages = message.new_zeros(self.num_edges, message.shape[1])
         return (
-            nodes.index_add(0, self.atoms, weights * node),
-            messages.index_add(0, self.edges, weights.index_select(0, self.owner) * message),
+            nodes.index_add(0, self.atoms, weights.to(node.dtype) * node),
+            messages.index_add(0, self.edges, of_edges * message),
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -14,16 +15,28 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from ..suggestions import did_you_mean
+from ..checkpoint import ARCHITECTURES, architecture
+from ..suggestions import refuse_misspelt
+from .tree import in_a_sentence, override, read_tree
 
 Kind = Literal["squared", "absolute", "huber"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {annotation, *get_args(annotation)} & {int, float}:
+            raise ValueError(f"a number is expected, not {value}")
+        return value
 
 
 AUTO = "auto"
@@ -214,6 +227,11 @@ class Optimization(_Strict):
     weight_decay: float = Field(0.01, ge=0, description="of matrices; vectors have none")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, per step")
+    precision: Literal["float32", "tf32", "bf16", "float64"] = Field(
+        "float32",
+        description="of the network; tf32 (NVIDIA GPUs) and bf16 multiply float32 matrices faster"
+        " and less exactly in training, by how much is printed before",
+    )
     augment: bool = Field(True, description="turn every structure by a random element of O(3)")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     seed: int = Field(0, ge=0, description="of weights, order of frames and orientations")
@@ -256,17 +274,64 @@ class Run(_Strict):
     plot: bool = Field(True, description="draw progress.png as the run goes on")
 
 
+class FineTuning(_Strict):
+    """What is trained of a checkpoint that a run starts from."""
+
+    method: Literal["full", "heads", "lora"] = Field(
+        "full",
+        description="all weights; those that read properties from features; or low-rank updates of"
+        " linear maps (arXiv 2106.09685), merged into them when saved",
+    )
+    rank: int = Field(4, ge=1, description="of the updates of lora")
+    alpha: float = Field(8.0, gt=0, description="alpha / rank multiplies the updates of lora")
+    linear_maps: Literal["attention", "all"] = Field(
+        "attention", description="which lora updates: those of attention, or all but of heads"
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor on the learning rate for every layer farther from the heads",
+    )
+    add_species: bool = Field(
+        False,
+        description="let the data bring species that the checkpoint does not know; energies of the"
+        " others are the same before training",
+    )
+    baseline: Literal["keep", "refit"] = Field(
+        "keep",
+        description="energies of species before training: fit those of new species only, or all, as"
+        " data of another method need it",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("rank", "alpha", "linear_maps"):
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.method != "lora":
+                raise ValueError(f"{name} is of method lora, but method is {self.method!r}")
+        return self
+
+
 class TrainingConfig(_Strict):
     """A training run. ``model`` holds the settings of the architecture, see its own class."""
 
-    architecture: str = Field("pet", description="pet, convolution, nequip or mace")
+    architecture: str | None = Field(
+        None,
+        description="pet, convolution, nequip or mace; default: pet, or that of start_from",
+    )
     model: dict[str, Any] = Field({}, description="settings of the architecture, without species")
-    zbl: bool = Field(True, description="add ZBL repulsion at short range")
+    zbl: bool | None = Field(
+        None,
+        description="add ZBL repulsion at short range; default: yes, or as start_from has it",
+    )
     start_from: str | None = Field(
         None,
-        description="checkpoint whose weights to start from; `model` may then change settings that"
-        " leave the shapes of its weights alone, such as `symmetry` and `frames`",
+        description="checkpoint whose weights to start from, a packaged model (pet-water) or a"
+        " file; `model` may then change settings that leave the shapes of its weights alone, such"
+        " as `symmetry` and `frames`",
     )
+    fine_tuning: FineTuning = Field(FineTuning(), description="what start_from begins")
     auxiliary: bool = Field(
         False, description="fit an auxiliary network at the end, which ECSE needs for lone atoms"
     )
@@ -275,58 +340,62 @@ class TrainingConfig(_Strict):
     optimization: Optimization = Optimization()
     run: Run = Run()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, tree: Any) -> Any:
+        """Settings that have a default unless a checkpoint has them."""
+        if not isinstance(tree, dict) or tree.get("start_from") is not None:
+            return tree
+        filled = {key: value for key, value in tree.items() if value is not None}
+        return {"architecture": "pet", "zbl": True, **filled}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "species" in self.model:
+            raise ValueError("model.species is read from the data; leave it out")
+        if self.architecture is not None:
+            refuse_misspelt("architecture", self.architecture, ARCHITECTURES)
+        if self.start_from is None and self.fine_tuning != FineTuning():
+            raise ValueError("fine_tuning has a meaning with start_from only; give a checkpoint")
+        return self
+
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> TrainingConfig:
         """Read a YAML file, with "section.key=value" overrides; raises ValueError in one line."""
-        tree = yaml.safe_load(Path(path).read_text()) or {}
-        for override in overrides or []:
-            _override(tree, override)
+        tree = read_tree(Path(path))
+        for text in overrides or []:
+            override(tree, text)
         return cls.from_dict(tree)
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> TrainingConfig:
-        """Check plain values; an unknown key is answered with the nearest known one."""
+        """Check plain values; an unknown key is answered with the nearest known one.
+
+        The section ``model`` is completed with the architecture's defaults, unless a checkpoint
+        has them.
+        """
         try:
-            return cls.model_validate(tree)
+            config = cls.model_validate(tree)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(in_a_sentence(error, cls)) from None
+        if config.start_from is not None:
+            return config
+        try:
+            built = architecture(config.architecture or "").CONFIG.from_dict(
+                {"species": (1,), **config.model}
+            )
+        except ValueError as error:
+            raise ValueError(f"model: {error}") from None
+        model = dict(list(_plain(asdict(built)).items())[1:])  # without species
+        return config.model_copy(update={"model": model})
 
     def to_yaml(self) -> str:
         """The resolved configuration, every default written out."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise ValueError(f"an override reads section.key=value, not {override!r}.")
-    *sections, last = key.split(".")
-    node: Any = tree
-    for section in sections:
-        node = node[int(section)] if isinstance(node, list) else node.setdefault(section, {})
-    node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part != 0]  # most selections are the only one
-    where = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        known = _section(path[:-1]).model_fields
-        return f"unknown setting {where!r}; {did_you_mean(path[-1], known)}"
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {reason} (found {first['input']!r})."
-
-
-def _section(path: list[str]) -> type[BaseModel]:
-    section: type[BaseModel] = TrainingConfig
-    for name in path:
-        if not name.isdigit():  # the number of an entry of a list
-            section = section_of(section.model_fields[name].annotation)  # type: ignore[assignment]
-    return section
-
-
-def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The class of a section of the tree, or of the entries of a list of such; None for a value."""
-    (inner,) = get_args(annotation) if get_origin(annotation) is list else (annotation,)
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+def _plain(value: Any) -> Any:
+    """Values as YAML has them: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..checkpoint import architecture
-from .config import TrainingConfig, section_of
+from .config import TrainingConfig
+from .tree import section_of
 
 ROLE = re.compile(r":\w+:`[.~]*([\w.]+)`")  # of reStructuredText
 ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*)$")
@@ -36,7 +37,7 @@ def explain(config: TrainingConfig | None = None, *, kind: str = "pet") -> list[
     Raises:
         ValueError: an unknown architecture, or settings that no model can be built from.
     """
-    name = kind if config is None else config.architecture
+    name = kind if config is None else config.architecture or kind
     shown: list[Setting] = []
     for setting in _of_model(TrainingConfig, config, ""):
         if setting.key == "model":

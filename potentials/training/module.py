@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,8 @@ from ..potential import Potential, Prediction
 from .config import TrainingConfig
 from .data import LABELS, Batch
 from .loss import Residual, WeightedLoss, alone, residuals
+from .optimizer import parameter_groups
+from .precision import autocast
 
 
 class TrainingModule(nn.Module):
@@ -100,27 +101,24 @@ class TrainingModule(nn.Module):
         """Errors of the labels that the loss asks for; in a validation, of more."""
         weights = self.config.loss
         has_energy = "energy" in self.potential.properties
-        prediction = self.potential(
-            batch.graph,
-            forces=has_energy and (weights.forces > 0 or not create_graph),
-            virial=weights.stress > 0,
-            create_graph=create_graph,
-        )
+        precision = self.config.optimization.precision if create_graph else "float32"
+        with autocast(precision, self.potential.device):
+            prediction = self.potential(
+                batch.graph,
+                forces=has_energy and (weights.forces > 0 or not create_graph),
+                virial=weights.stress > 0,
+                create_graph=create_graph,
+            )
         labels = self.loss.labels if create_graph else LABELS
         known = [name for name in labels if has_energy or name != "energy"]
         return prediction, residuals(prediction, batch, known)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; norms, biases and embeddings do not decay."""
-        embeddings = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
-        parameters = list(self.potential.network.parameters())
-        decay = [p for p in parameters if p.ndim > 1 and id(p) not in embeddings]
-        rest = [p for p in parameters if p.ndim <= 1 or id(p) in embeddings]
+        """AdamW, see :func:`.optimizer.parameter_groups`."""
         settings = self.config.optimization
-        groups: list[dict[str, Any]] = [
-            {"params": decay, "weight_decay": settings.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(
+            self.potential.network, settings, self.config.fine_tuning.layer_decay
+        )
         return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 

@@ -20,12 +20,13 @@ from .config import TrainingConfig
 from .data import Batch
 from .display import Display
 from .distill import distill_auxiliary
+from .finetune import prepare, started_from
 from .folder import RunFolder
 from .interruptions import RunStoppedError
 from .loss import WeightedLoss
 from .module import TrainingModule, in_words
+from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
-from .reading import find_file
 from .sets import TEST, TRAINING, VALIDATION, data_hash, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
@@ -60,7 +61,7 @@ def train(
         UnwrittenError: a file cannot be written; once there is room the run can be resumed.
         RunStoppedError: a signal or ``run.max_time`` stopped the run; it can be resumed.
     """
-    settings = config.run
+    settings, precision = config.run, config.optimization.precision
     fabric = launch(device or settings.device, settings.devices, settings.num_nodes)
     files, first = RunFolder(output), fabric.is_global_zero
     display = Display(report if first else _silent, bar=progress_bar and first)
@@ -73,6 +74,7 @@ def train(
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
         torch.manual_seed(config.optimization.seed)
         files.keep_config(config, write=first)
+        refuse_elsewhere(precision, fabric.device)
         sources = open_sources(config.data, folder)
         potential = _initial_potential(config, folder, species_of(sources))
         sets = open_sets(sources, config, potential.cutoff, potential.inputs, potential.properties)
@@ -81,6 +83,8 @@ def train(
         batches = sets[TRAINING], sets[VALIDATION]
         if config.start_from is None:
             _normalize(potential, batches[0])
+        else:
+            prepare(potential, config.fine_tuning, batches[0], display.line)
         potential.information["training_data_sha256"] = data_hash(sets[TRAINING].hashes)
         potential.information["trained_on"] = config.data.description or ", ".join(
             name for selection in config.data.train for name in selection.files
@@ -88,7 +92,10 @@ def train(
         potential.information["training"] = config.model_dump()
         module = TrainingModule(potential, config, reducer(fabric))
         try:
-            Trainer(fabric, module, config, *batches, files, display).fit()
+            trainer = Trainer(fabric, module, config, *batches, files, display)
+            check_precision(potential, batches[0], precision, display.line)
+            with matrix_products(precision):
+                trainer.fit()
             if not first:
                 return checkpoint.load(files.best)
             potential = finish(files.best, *batches, config, display.line, device=fabric.device)
@@ -132,13 +139,11 @@ def finish(
     before, baseline = errors(), potential.baseline.clone()
     after, what = before, "baseline kept"
     if "energy" in potential.properties:
-        energies = [
-            potential(b.graph, forces=False).energy.cpu()
-            for b in _parts(config, train_batches, device)
-        ]
-        predicted = torch.cat(energies)
+        found = [potential(b.graph, forces=False) for b in _parts(config, train_batches, device)]
+        predicted = torch.cat([p.energy + p.baseline for p in found]).cpu()
+        # the change of least norm: species that no training frame has keep theirs
         for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
-            potential.baseline[number] = energy
+            potential.baseline[number] += energy
         refitted = errors()
         score = WeightedLoss(config.loss).score
         if score(refitted) <= score(before):
@@ -173,16 +178,13 @@ def _parts(
 
 
 def _initial_potential(config: TrainingConfig, folder: Path, species: list[int]) -> Potential:
-    if "species" in config.model:
-        raise ValueError("model.species is read from the data; leave it out.")
     if config.start_from is not None:
-        potential = checkpoint.load(find_file(config.start_from, folder), config.model)
-        if missing := set(species) - set(potential.species):
-            raise ValueError(f"{config.start_from} does not know species {sorted(missing)}.")
-        potential.auxiliary = None  # it was fitted to other weights
-        return potential
-    kind = checkpoint.architecture(config.architecture)
-    return Potential(kind.from_config({"species": species, **config.model}), repulsion=config.zbl)
+        potential = started_from(config, folder, species)
+    else:
+        kind = checkpoint.architecture(config.architecture or "")
+        network = kind.from_config({"species": species, **config.model})
+        potential = Potential(network, repulsion=bool(config.zbl))
+    return potential.to(weight_type(config.optimization.precision))
 
 
 def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:

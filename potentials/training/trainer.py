@@ -139,7 +139,7 @@ class Trainer:
         settings = self.config.optimization
         rate = learning_rate(self.progress, settings.learning_rate, settings.warmup_fraction)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         self.optimizer.zero_grad()
         loss = self.module.training_step(None if batch is None else batch.to(self.fabric.device))
         if loss.requires_grad:

@@ -1,0 +1,289 @@
+"""Fine-tuning: what is trained, what stays as it was to the bit, and new species."""
+
+from __future__ import annotations
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from pointedge.potentials import checkpoint
+from pointedge.potentials.ecse.scores import ScoreSettings
+from pointedge.potentials.graph import Graph
+from pointedge.potentials.packaged import packaged_models
+from pointedge.potentials.potential import Potential
+from pointedge.potentials.training.config import FineTuning, TrainingConfig
+from pointedge.potentials.training.data import labelled
+from pointedge.potentials.training.finetune import choose_trained, find_checkpoint, with_species
+from pointedge.potentials.training.module import TrainingModule
+from pointedge.potentials.training.reading import read_frames
+from pointedge.potentials.training.run import train
+
+from ...networks import tiny_pet
+
+SPECIES, CUTOFF = (1, 6, 7, 8), 3.0
+EQUIVARIANT = {
+    "convolution": {"irreps": "4x0e + 4x1o", "num_layers": 2, "radial_width": 8},
+    "nequip": {"irreps": "4x0e + 4x1o", "num_layers": 2, "radial_width": 8, "lmax": 1},
+    "mace": {"irreps": "4x0e + 4x1o", "radial_width": 8, "lmax": 1, "correlation": 2},
+}
+
+
+def pet(**settings) -> Potential:
+    network = tiny_pet(1, species=SPECIES, cutoff=CUTOFF, num_gnn_layers=2, **settings)
+    baseline = {1: -3.0, 6: -5.0, 7: -7.0, 8: -11.0}
+    return Potential(network, baseline, scale=0.7, repulsion=True)
+
+
+def potential_of(kind: str) -> Potential:
+    if kind == "pet":
+        return pet()
+    torch.manual_seed(1)
+    settings = {"species": SPECIES, "cutoff": CUTOFF, **EQUIVARIANT[kind]}
+    network = checkpoint.architecture(kind).from_config(settings)
+    return Potential(network, {1: -3.0}, repulsion=True).to(torch.float64)
+
+
+def molecules() -> Graph:
+    return Graph.from_atoms([molecule(n) for n in ("CH3OH", "NH3", "H2O", "N2")], CUTOFF)
+
+
+def assert_same(one, other):
+    for name in ("energies", "energy", "baseline", "forces"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    """A run from a checkpoint on labels of a model with other weights, energies 1 eV off."""
+    frames = ase.io.read(tmp_path / "frames.xyz", ":")
+    start, teacher = pet().to(torch.float32), pet()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in teacher.network.parameters():
+            noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+            weight += 0.5 * weight.std(correction=0) * noise
+    for atoms in frames:
+        found = teacher(Graph.from_atoms(atoms, start.cutoff))
+        atoms.info["REF_energy"] = (found.energy + found.baseline).item() + 1.0
+        atoms.arrays["REF_forces"] = found.forces.numpy()
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    checkpoint.save(start, tmp_path / "start.safetensors")
+    del config["model"]
+    config["start_from"] = "start.safetensors"
+    config["optimization"].update(max_epochs=12, learning_rate=1e-2)
+    return config
+
+
+@pytest.mark.parametrize("method", ["full", "heads", "lora"])
+def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, method):
+    run["fine_tuning"] = {"method": method, "baseline": "refit"}
+    lines = []
+    best = train(
+        TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lines.append
+    )
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    config = TrainingConfig.from_dict(run)
+    module = TrainingModule(start, config)
+    for atoms in read_frames(config.data.validation, tmp_path):
+        module.validation_step(labelled(atoms, config.data, CUTOFF, ()))
+    before = module.validation_errors()["forces"]
+    assert best.information["validation_rmse"]["forces"] < 0.8 * before
+    assert best.information["started_from"] == "start.safetensors"
+    old, new = start.state_dict(), best.state_dict()
+    assert old.keys() == new.keys(), "the checkpoint has plain weights"
+    changed = {name for name in old if not torch.equal(old[name], new[name])} - {"baseline"}
+    weights = {f"network.{name}" for name, _ in start.network.named_parameters()}
+    if method == "full":
+        assert changed == weights
+    elif method == "heads":
+        assert changed == {n for n in weights if n.split(".")[1].endswith("heads")}
+    else:
+        assert changed == {n for n in weights if n.endswith("linear.weight")}
+
+
+@pytest.mark.parametrize("which", ["attention", "all"])
+def test_low_rank_updates_start_from_nothing_and_merge_into_weights(tmp_path, which):
+    potential, graph = pet(), molecules()
+    before = potential(graph)
+    settings = FineTuning(method="lora", rank=2, linear_maps=which)
+    choose_trained(potential, settings)
+    assert_same(potential(graph), before)
+    trained = {n.rpartition(".")[2] for n, p in potential.named_parameters() if p.requires_grad}
+    assert trained == {"up", "down"}
+    with torch.no_grad():
+        for name, parameter in potential.named_parameters():
+            if name.endswith("up"):
+                parameter.normal_()
+    live = potential(graph)
+    assert not torch.allclose(live.forces, before.forces)
+    checkpoint.save(potential, tmp_path / "merged.safetensors")
+    merged = checkpoint.load(tmp_path / "merged.safetensors")
+    assert {type(m).__name__ for m in merged.modules()} == {
+        type(m).__name__ for m in pet().modules()
+    }
+    after = merged(graph)
+    scale = live.energies.abs().sum()
+    torch.testing.assert_close(after.energy, live.energy, rtol=0, atol=1e-14 * scale.item())
+    torch.testing.assert_close(after.forces, live.forces, rtol=1e-12, atol=1e-12)
+    assert_same(potential(graph), live)  # saving left it as it was
+
+
+def test_all_linear_maps_or_those_of_attention():
+    potential = pet()
+    choose_trained(potential, FineTuning(method="lora", linear_maps="all"))
+    names = {
+        n.split(".parametrizations")[0] for n, p in potential.named_parameters() if p.requires_grad
+    }
+    assert "network.gnn_layers.1.compress.0" in names
+    assert "network.combination_mlps.0.2" in names
+    assert not any("head" in name for name in names)
+
+
+@pytest.mark.parametrize("kind", ["pet", *EQUIVARIANT])
+def test_new_species_leave_the_others_as_they_were(kind):
+    potential, graph = potential_of(kind), molecules()
+    before = potential(graph)
+    grown = with_species(potential, [3, 14])
+    assert grown.species == (1, 3, 6, 7, 8, 14)
+    assert_same(grown(graph), before)
+    if kind == "pet":
+        mean = potential.network.edge_embedder.weight.mean(0)
+        torch.testing.assert_close(grown.network.edge_embedder.weight[1], mean)
+    silane = Graph.from_atoms([molecule("SiH4"), molecule("LiH")], CUTOFF)
+    assert grown(silane).forces.isfinite().all()
+    assert grown.baseline[14] == 0
+
+
+def test_new_species_that_would_change_the_others_are_refused():
+    potential = pet(symmetry="layers", frames=ScoreSettings(preference_species=1.0))
+    with pytest.raises(ValueError, match="preference_species"):
+        with_species(potential, [14])
+
+
+@pytest.mark.parametrize("method", ["full", "heads", "lora"])
+def test_a_new_species_is_learnt(run, tmp_path, method):
+    """Silane and its energy; rows of old species do not move where layers are frozen."""
+    rng = np.random.default_rng(1)
+    frames = ase.io.read(tmp_path / "frames.xyz", ":")
+    for k in range(8):
+        atoms = molecule("SiH4")
+        atoms.rattle(0.05, rng=rng)
+        atoms.info.update(REF_energy=-212.0 + 0.01 * k, split="a" if k < 6 else "b")
+        frames.append(atoms)
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    settings = TrainingConfig.from_dict(run)
+    with pytest.raises(ValueError, match=r"does not know species \[14\]; set fine_tuning.add"):
+        train(settings, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+    run["fine_tuning"] = {"method": method, "add_species": True}
+    run["optimization"]["max_epochs"] = 2
+    lines = []
+    best = train(
+        TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lines.append
+    )
+    assert best.information["added_species"] == [14]
+    silane = best(Graph.from_atoms(molecule("SiH4"), best.cutoff), forces=False)
+    assert (silane.energy + silane.baseline).item() == pytest.approx(-212, abs=1.0)
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    old, new = start.network.edge_embedder.weight, best.network.edge_embedder.weight
+    assert torch.equal(old, new[:4]) == (method != "full")
+    assert not torch.equal(new[4], old.mean(0))
+
+
+def test_a_baseline_that_is_off_is_reported_and_refitted_if_asked(run, tmp_path):
+    run["optimization"]["max_epochs"] = 1
+    lines = []
+    train(TrainingConfig.from_dict(run), tmp_path / "a", folder=tmp_path, report=lines.append)
+    (offset,) = [line for line in lines if line.startswith("before training")]
+    assert "baseline=refit takes out" in offset
+    assert float(offset.split("off by ")[1].split()[0]) > 100, "1 eV over 3 to 5 atoms"
+    run["fine_tuning"] = {"baseline": "refit"}
+    lines = []
+    train(TrainingConfig.from_dict(run), tmp_path / "b", folder=tmp_path, report=lines.append)
+    (offset,) = [line for line in lines if line.startswith("before training")]
+    assert abs(float(offset.split("off by ")[1].split()[0])) < 1
+
+
+def test_layers_learn_slower_the_farther_they_are_from_the_heads():
+    tree = {
+        "start_from": "a",
+        "data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}},
+        "fine_tuning": {"layer_decay": 0.5},
+    }
+    module = TrainingModule(pet(), TrainingConfig.from_dict(tree))
+    factors = {
+        id(p): group["factor"]
+        for group in module.configure_optimizers().param_groups
+        for p in group["params"]
+    }
+    found = {n: factors[id(p)] for n, p in module.potential.network.named_parameters()}
+    assert found["node_heads.0.0.weight"] == 1
+    assert found["gnn_layers.1.compress.0.weight"] == found["combination_norms.1.bias"] == 0.5
+    assert found["gnn_layers.0.compress.0.weight"] == 0.25
+    assert found["edge_embedder.weight"] == found["node_embedders.0.weight"] == 0.125
+
+
+@pytest.mark.parametrize("kind", ["pet", *EQUIVARIANT])
+def test_norms_biases_and_embeddings_do_not_decay(kind):
+    tree = {"data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}}}
+    module = TrainingModule(potential_of(kind), TrainingConfig.from_dict(tree))
+    groups = module.configure_optimizers().param_groups
+    decays = {id(p) for g in groups for p in g["params"] if g["weight_decay"] > 0}
+    names = {n for n, p in module.potential.network.named_parameters() if id(p) not in decays}
+    assert sum(len(g["params"]) for g in groups) == len(list(module.potential.network.parameters()))
+    expected = {
+        n
+        for n, p in module.potential.network.named_parameters()
+        if p.ndim == 1 or "embed" in n.replace("gnn_layers.0.edge_embedder", "")
+    } - {"gnn_layers.1.edge_embedder.weight"}
+    assert names == expected
+    assert names
+
+
+def test_packaged_models_are_found_by_name(tmp_path):
+    (first, *_) = packaged_models()
+    assert find_checkpoint(first, tmp_path).is_file()
+    with pytest.raises(ValueError, match=f"did you mean '{first}'"):
+        find_checkpoint(first[:-1], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("mace", {"method": "lora"}, "lora updates the linear maps of a transformer, and mace has"),
+        ("nequip", {"method": "heads", "add": True}, "weights of every species; use full"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_by_name(kind, settings, message):
+    new = [8] if settings.pop("add", False) else []
+    with pytest.raises(ValueError, match=message):
+        choose_trained(potential_of(kind), FineTuning(**settings), new)
+
+
+def test_equivariant_heads_alone():
+    potential = potential_of("mace")
+    choose_trained(potential, FineTuning(method="heads"))
+    trained = {n.split(".")[1] for n, p in potential.named_parameters() if p.requires_grad}
+    assert trained == {"readouts"}
+
+
+def test_a_contradicting_architecture_is_refused(run, tmp_path):
+    for key, value in (("architecture", "mace"), ("zbl", False)):
+        settings = TrainingConfig.from_dict({**run, key: value})
+        with pytest.raises(ValueError, match=f"{key} is {value}, but start.safetensors has"):
+            train(settings, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+
+
+def test_species_that_no_frame_has_keep_their_baseline(run, tmp_path):
+    """Frames of water alone say nothing of carbon and nitrogen."""
+    frames = [a for a in ase.io.read(tmp_path / "frames.xyz", ":") if 8 in a.numbers]
+    ase.io.write(tmp_path / "frames.xyz", frames)
+    run["optimization"]["max_epochs"] = 1
+    best = train(
+        TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lambda line: None
+    )
+    start = pet()
+    assert best.baseline[6] == start.baseline[6]
+    assert best.baseline[7] == start.baseline[7]
+    assert 2 * best.baseline[1] + best.baseline[8] != 2 * start.baseline[1] + start.baseline[8]
