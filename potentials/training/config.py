@@ -84,6 +84,8 @@ class Frames(_Strict):
         None, description="keep all but this slice: the rest of a `take` of the same frames"
     )
 
+    weight: float = Field(1.0, ge=0, description="of these frames in the loss, times their own")
+
     @model_validator(mode="after")
     def _take_or_leave(self) -> Frames:
         if self.take is not None and self.leave is not None:
@@ -130,7 +132,7 @@ class Data(_Strict):
         None, description="info key of a frame's weight in the loss; without it 1"
     )
     group_weights: dict[str, dict[str, NonNegativeFloat]] = Field(
-        {}, description="factors on that weight: of an info key, for each of its values"
+        {}, description="factors on that weight: of an info key, for each of some values"
     )
 
 
@@ -346,8 +348,8 @@ class TrainingConfig(_Strict):
         """Settings that have a default unless a checkpoint has them."""
         if not isinstance(tree, dict) or tree.get("start_from") is not None:
             return tree
-        filled = {key: value for key, value in tree.items() if value is not None}
-        return {"architecture": "pet", "zbl": True, **filled}
+        defaults = {"architecture": "pet", "zbl": True}
+        return tree | {key: value for key, value in defaults.items() if tree.get(key) is None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

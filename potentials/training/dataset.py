@@ -208,12 +208,15 @@ def _collect(
 ) -> Summary:
     """Write all frames, each looked at once."""
     summarizer = Summarizer(name, cutoff)
+    groups = {key: set(factors) for key, factors in data.group_weights.items()}
     for chunk in _chunks(frames):
         structures = [frame.atoms for frame in chunk]
         names = [str(frame) for frame in chunk]
         found = [read_labels(a, data, where) for a, where in zip(structures, names, strict=True)]
         labels, used = [one for one, _ in found], [keys for _, keys in found]
-        weights = [frame_weight(a, data, w) for a, w in zip(structures, names, strict=True)]
+        weights = [frame.weight * frame_weight(frame.atoms, data, str(frame)) for frame in chunk]
+        for key, values in groups.items():
+            values -= {str(a.info.get(key)) for a in structures}
         try:
             batch = with_labels(structures, labels, weights, cutoff, inputs)
         except ValueError:
@@ -222,6 +225,12 @@ def _collect(
         hashes = [frame_hash(a) for a in structures]
         summarizer.add(names, structures, batch, used, hashes)
         writer.append(_rows(batch, hashes))
+    for key, values in groups.items():
+        if values and name == "training":
+            raise ValueError(
+                f"data.group_weights has {key} {', '.join(sorted(values))}, but no training frame"
+                " does; leave it out, or correct it."
+            )
     return summarizer.finish()
 
 

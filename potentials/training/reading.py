@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,11 +25,12 @@ SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
 
 @dataclass(frozen=True)
 class Frame:
-    """A structure and where it came from, for messages."""
+    """A structure, where it came from, for messages, and the weight of its selection."""
 
     atoms: Atoms
     file: str = ""
     index: int = 0
+    weight: float = 1.0
 
     def __str__(self) -> str:
         return f"frame {self.index} of {self.file}" if self.file else "the frame"
@@ -55,7 +56,7 @@ def iterate_frames(selection: Frames | Sequence[Frames], folder: Path) -> Iterat
         found = False
         for frame in _taken(one, lambda one=one: _kept(one, folder)):  # type: ignore[misc]
             found = True
-            yield frame
+            yield replace(frame, weight=one.weight)
         if not found:
             raise ValueError(_nothing(one, folder))
 

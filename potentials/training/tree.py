@@ -93,7 +93,10 @@ def in_a_sentence(error: ValidationError, root: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         reason = first["msg"].removeprefix("Value error, ").rstrip(".")
         return f"{where}: {reason}." if where else f"{reason}."
-    reason = first["msg"].partition(",")[0]
+    if first["type"] == "literal_error" and section is not None:
+        options = get_args(section.model_fields[path[-1]].annotation)
+        return f"{where} is {found!r}; {did_you_mean(str(found), options)}"
+    reason = first["msg"].partition(", unable")[0]
     if reason.startswith("Input should be"):
         return f"{where} is {found!r}, but {reason.replace('Input should', 'it must', 1)}."
     return f"{where} is {found!r}: {reason[0].lower()}{reason[1:]}."

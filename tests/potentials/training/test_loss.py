@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ase import Atoms
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.config import Data, Frames, Loss
 from pointedge.potentials.training.data import LABELS, Batch, labelled
+from pointedge.potentials.training.dataset import FrameSource
 from pointedge.potentials.training.loss import Residual, WeightedLoss, residuals
 
 from ...networks import tiny_pet
@@ -147,6 +149,24 @@ def test_frames_weigh_what_they_and_their_groups_say():
     for weight in (-1, "much", np.nan):
         with pytest.raises(ValueError, match="weight w = "):
             batch_of(water(w=weight), data=data)
+
+
+def test_selections_have_weights_too(tmp_path):
+    ase.io.write(tmp_path / "f.xyz", [water(k, kind="slab" if k else "bulk") for k in range(3)])
+    data = DATA.model_copy(
+        update={
+            "train": [
+                Frames(files=["f.xyz"], take=":1", weight=0.5),
+                Frames(files=["f.xyz"], leave=":1"),
+            ],
+            "group_weights": {"kind": {"slab": 3.0}},
+        }
+    )
+    frames = FrameSource("training", data.train, data, tmp_path).dataset(3.0, ())
+    assert [batch.weight.item() for batch in frames] == [0.5, 3.0, 3.0]
+    data = data.model_copy(update={"group_weights": {"kind": {"slb": 3.0}}})
+    with pytest.raises(ValueError, match="group_weights has kind slb, but no training frame does"):
+        FrameSource("training", data.train, data, tmp_path).dataset(3.0, ())
 
 
 def test_two_ranks_with_unequal_frames_take_the_step_of_one():
