@@ -123,6 +123,9 @@ class Data(_Strict):
     polarizability_key: Key = Field(
         AUTO, description="any unit; 3x3, symmetric; auto: REF_polarizability, polarizability"
     )
+    train_on_test_splits: bool = Field(
+        False, description="allow training frames that are in a test split of the registry"
+    )
     cache: str | None = Field(
         None,
         description="folder for frames and neighbor lists as memory-mapped files, which later runs"

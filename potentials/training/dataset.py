@@ -12,15 +12,17 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from ..datasets.hashes import frame_hash
 from ..graph import Graph
 from .config import Data, Frames
 from .data import LABELS, Batch, frame_weight, with_labels
 from .labels import read_labels
-from .reading import Frame, find_file, frame_hash, iterate_frames
+from .reading import Frame, find_file, iterate_frames
 from .storage import CacheWriter, Columns, MemoryWriter, Writer, open_cache
 from .summary import Summarizer, Summary
 
 CHUNK = 2000  # atoms
+KEYS = {*(f"{label}_key" for label in LABELS), "weight_key", "group_weights"}
 CACHE_FORMAT = 1  # to be raised when columns change their meaning
 PER_ATOM = ("positions", "species", "magmoms", "forces", "degree")
 PER_EDGE = ("neighbors", "shifts")
@@ -37,7 +39,7 @@ class FrameDataset(Sequence[Batch]):
     Attributes:
         atoms: (F,) int64, atoms of each frame, for batches by size.
         edges: (F,) int64, directed edges of each frame.
-        hashes: (F,) hashes of the frames, see :func:`.reading.frame_hash`.
+        hashes: (F,) hashes of the frames, see :func:`..datasets.hashes.frame_hash`.
         species: atomic numbers, ascending.
         summary: what they are, for the table.
     """
@@ -180,7 +182,7 @@ class FrameSource:
         """
         if self.data.cache is None:
             return FrameDataset.build(self, self.data, cutoff, inputs, self.name)
-        keys = self.data.model_dump(exclude={"train", "validation", "test", "description", "cache"})
+        keys = self.data.model_dump(include=KEYS)
         folder = self._place("frames", {"cutoff": cutoff, "inputs": inputs, "data": keys})
         if not folder.is_dir():
             with CacheWriter(folder) as writer:

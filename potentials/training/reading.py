@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import ase.io
-import numpy as np
 from ase import Atoms
 
-from ..spins import stored_moments
+from ..datasets.registry import FOLDER, local_folders, nearest, registered
 from .config import Frames, parse_slice
-
-# Å. Copies of a frame in files of fewer digits still have the same hash; frames that are closer to
-# each other than this teach and test the same thing.
-SAME_POSITION = 1e-3
-SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
 
 
 @dataclass(frozen=True)
@@ -141,39 +134,38 @@ def _nothing(selection: Frames, folder: Path) -> str:
 
 
 def find_file(name: str, folder: Path) -> Path:
-    """Return the path of a data file; raises FileNotFoundError with the places tried."""
+    """Path of a data file: in the folder, or one of the registry on this machine.
+
+    Raises:
+        FileNotFoundError: it is at none of the places; the message has them, and how to get it.
+    """
+    known = registered(name)
     places = [folder / name]
-    if "POINTEDGE_DATA" in os.environ:
-        places.append(Path(os.environ["POINTEDGE_DATA"]) / name)
+    if known is not None:
+        places += [place / name for place in local_folders()]
+    elif os.environ.get(FOLDER):
+        places.append(Path(os.environ[FOLDER]) / name)
     for place in places:
         if place.is_file():
             return place
-    tried = " and ".join(str(place) for place in places)
-    raise FileNotFoundError(
-        f"data file {name} not found at {tried}; give a path relative to {folder}, or set "
-        "POINTEDGE_DATA to the folder that holds it."
-    )
+    tried = " and ".join(str(place) for place in places[:2])
+    advice = f"give a path relative to {folder}, or set {FOLDER} to the folder that holds it."
+    if known is not None:
+        advice = f"`pointedge data fetch {known[0]}` brings it, or {advice}"
+    elif (guess := nearest(name)) is not None:
+        advice = f"did you mean {guess!r} of the registry (`pointedge data list`)? Or {advice}"
+    raise FileNotFoundError(f"data file {name} not found at {tried}; {advice}")
 
 
-def frame_hash(atoms: Atoms) -> str:
-    """Hash (16 hexadecimal digits) of species, positions and cell to 1e-3 Å, and moments.
-
-    Labels do not enter. Atoms that are wrapped, shifted or in another order have another hash.
-    """
-    digest = hashlib.sha256(atoms.numbers.astype("<i8").tobytes())
-    for array, unit in ((atoms.positions, SAME_POSITION), (np.asarray(atoms.cell), SAME_POSITION)):
-        digest.update(_rounded(array, unit))
-    moments = stored_moments(atoms)
-    if moments is not None and np.any(moments[1]):
-        digest.update(_rounded(moments[1], SAME_MOMENT))
-    for key in ("charge", "spin"):
-        if key in atoms.info:
-            digest.update(f"{key} {atoms.info[key]}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _rounded(array: np.ndarray, unit: float) -> bytes:
-    return np.rint(np.asarray(array, dtype=float) / unit).astype("<i8").tobytes()
+def refuse_known_tests(hashes: Sequence[str], known: Mapping[str, str]) -> None:
+    """Raise ValueError if a hash of training frames is in a known test split."""
+    found = [k for k, one in enumerate(hashes) if one in known]
+    if found:
+        raise ValueError(
+            f"{len(found)} training frames are of a known test split: frame {found[0]} is in "
+            f"{known[hashes[found[0]]]}; leave them out, or set data.train_on_test_splits=true and "
+            "report no error on that split."
+        )
 
 
 def refuse_overlap(sets: dict[str, Sequence[str]]) -> None:

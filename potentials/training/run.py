@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from .. import checkpoint
+from ..datasets.hashes import data_hash
 from ..files import UnwrittenError
 from ..potential import Potential
 from .baseline import fit_baseline
@@ -27,7 +28,7 @@ from .loss import WeightedLoss
 from .module import TrainingModule, in_words
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
-from .sets import TEST, TRAINING, VALIDATION, data_hash, open_sets, open_sources, species_of
+from .sets import TEST, TRAINING, VALIDATION, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ase.data import chemical_symbols
 
+from ..datasets.registry import known_test_frames
 from .config import Data, Loss, TrainingConfig
 from .data import LABELS
 from .dataset import FrameDataset, FrameSource
-from .reading import refuse_overlap
+from .reading import refuse_known_tests, refuse_overlap
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 Sets = dict[str, FrameDataset]
@@ -63,16 +63,13 @@ def open_sets(
     _require_predicted(config.loss, properties)
     sets = {name: source.dataset(cutoff, inputs) for name, source in sources.items()}
     refuse_overlap({name: frames.hashes for name, frames in sets.items()})
+    if not config.data.train_on_test_splits:
+        refuse_known_tests(sets[TRAINING].hashes, known_test_frames())
     for name, frames in sets.items():
         frames.summary.keys.check(name, config.data)
         if name != TEST:
             _require_labels(config, name, frames)
     return sets
-
-
-def data_hash(hashes: Iterable[str]) -> str:
-    """One hash of the hashes of frames in any order."""
-    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
+from pointedge.potentials.datasets.hashes import frame_hash
 from pointedge.potentials.training.config import Data, Frames, TrainingConfig, parse_slice
 from pointedge.potentials.training.labels import KeyCount, read_labels
 from pointedge.potentials.training.reading import (
-    frame_hash,
     iterate_frames,
     read_frames,
     refuse_overlap,
