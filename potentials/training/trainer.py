@@ -119,12 +119,15 @@ class Trainer:
         saved = clock = time.monotonic()
         self.module.train()
         while self.due or self.progress < 1:
-            if self.due:
-                self._validate(interruption)
-            else:
+            trained = not self.due
+            if trained:
                 self._train(next(batches))
+            else:
+                self._validate(interruption)
             now = time.monotonic()
             self.seconds, clock = self.seconds + now - clock, now
+            # A schedule that ends by time may do so just here; the last weights count all the same.
+            self.due = self.due or (trained and self.progress >= 1)
             overdue = now - saved > 60 * settings.checkpoint_minutes
             stop, overdue = self._agreed(interruption.wanted, overdue)
             if stop or overdue or (self.step == 0 and not self.due):
