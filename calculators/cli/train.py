@@ -69,7 +69,8 @@ def print_settings(config: Path | None, overrides: list[str] | None, architectur
     from ...potentials.training.explain import explain
 
     tree = None if config is None else TrainingConfig.from_yaml(config, overrides)
-    for setting in explain(tree, kind=architecture):
+    folder = Path() if config is None else config.parent
+    for setting in explain(tree, kind=architecture, folder=folder):
         value = setting.value if setting.value not in ("", None) else repr(setting.value)
         print(f"{setting.key}: {value}  ({setting.kind})")
         if setting.meaning:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from ..checkpoint import architecture
+from ..checkpoint import architecture, describe
 from .config import TrainingConfig
+from .finetune import find_checkpoint
 from .tree import section_of
 
 ROLE = re.compile(r":\w+:`[.~]*([\w.]+)`")  # of reStructuredText
@@ -27,21 +29,30 @@ class Setting:
     meaning: str
 
 
-def explain(config: TrainingConfig | None = None, *, kind: str = "pet") -> list[Setting]:
+def explain(
+    config: TrainingConfig | None = None, *, kind: str = "pet", folder: Path = Path()
+) -> list[Setting]:
     """All settings, with their defaults or, of a configuration, their values.
 
     Args:
         config: whose values to give; None: defaults.
+        folder: where a checkpoint that it starts from is looked for.
         kind: the architecture whose settings the section ``model`` has, without a configuration.
 
     Raises:
-        ValueError: an unknown architecture, or settings that no model can be built from.
+        ValueError: an unknown architecture or checkpoint, or settings that no model can be built
+            from.
     """
-    name = kind if config is None else config.architecture or kind
+    name, values = kind, None
+    if config is not None and config.start_from is not None:
+        description = describe(find_checkpoint(config.start_from, folder))
+        name, values = description["architecture"], {**description["config"], **config.model}
+    elif config is not None:
+        name, values = config.architecture or kind, config.model
     shown: list[Setting] = []
     for setting in _of_model(TrainingConfig, config, ""):
         if setting.key == "model":
-            shown += _of_network(name, None if config is None else config.model)
+            shown += _of_network(name, values)
         else:
             shown.append(setting)
     return shown
@@ -108,4 +119,5 @@ def _kind(annotation: Any) -> str:
     text = annotation if isinstance(annotation, str) else repr(annotation)
     text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
     text = re.sub(r"Annotated\[(\w+), [^]]*\]", r"\1", text)
+    text = re.sub(r"Optional\[(.*)\]", r"\1 | None", text)
     return re.sub(r"Literal\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), text)

@@ -204,8 +204,8 @@ def start_baseline(
     if settings.baseline == "keep" and abs(mean) > max(OFFSET, spread / 2):
         hint = "; fine_tuning.baseline=refit takes out such an offset before training"
     report(
-        f"before training, energies of {len(chosen)} training frames are off by {mean:.4g} ±"
-        f" {spread:.3g} meV/atom (mean, standard deviation){hint}"
+        f"before training, energies of {len(chosen)} training frames are off by {mean:.2f} ±"
+        f" {spread:.2f} meV/atom (mean, standard deviation){hint}"
     )
 
 

@@ -40,11 +40,21 @@ def test_values_are_those_of_the_configuration():
     assert settings["data.train.files"].value == ["a.xyz"]
 
 
+def test_values_of_a_checkpoint_are_those_that_it_has():
+    frames = {"files": ["a.xyz"]}
+    tree = {"start_from": "mace-water", "data": {"train": frames, "validation": frames}}
+    settings = {s.key: s for s in explain(TrainingConfig.from_dict(tree))}
+    assert settings["model.cutoff"].value == 4.0
+    assert settings["model.correlation"].value == 3
+    assert "model.d_pet" not in settings
+
+
 def test_choices_are_written_as_such():
     settings = {s.key: s for s in explain()}
     assert settings["model.cutoff_function"].kind == "'bump' or 'cosine' or 'tanh'"
     assert settings["model.cutoff"].kind == "float"
     assert settings["optimization.max_hours"].kind == "float | None"
+    assert settings["data.train.take"].kind == "str | None"
 
 
 def test_the_command_prints_them_without_a_file():

@@ -30,6 +30,10 @@ EQUIVARIANT = {
 }
 
 
+class InterruptionError(Exception):
+    pass
+
+
 def pet(**settings) -> Potential:
     network = tiny_pet(1, species=SPECIES, cutoff=CUTOFF, num_gnn_layers=2, **settings)
     baseline = {1: -3.0, 6: -5.0, 7: -7.0, 8: -11.0}
@@ -101,6 +105,29 @@ def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, m
         assert changed == {n for n in weights if n.split(".")[1].endswith("heads")}
     else:
         assert changed == {n for n in weights if n.endswith("linear.weight")}
+
+
+@pytest.mark.parametrize("method", ["heads", "lora"])
+def test_an_interrupted_fine_tuning_resumes_to_the_same_bits(run, tmp_path, method):
+    run["fine_tuning"] = {"method": method, "layer_decay": 0.5, "baseline": "refit"}
+    run["optimization"]["max_epochs"] = 3
+    settings = TrainingConfig.from_dict(run)
+    train(settings, tmp_path / "straight", folder=tmp_path, report=lambda line: None)
+
+    def interrupt(line):
+        if line.startswith("epoch 2"):
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        train(settings, tmp_path / "resumed", folder=tmp_path, report=interrupt)
+    lines = []
+    train(settings, tmp_path / "resumed", folder=tmp_path, report=lines.append)
+    assert any(line.startswith("resuming") for line in lines)
+    one, other = (
+        checkpoint.load(tmp_path / name / "best.safetensors").state_dict()
+        for name in ("straight", "resumed")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("which", ["attention", "all"])
