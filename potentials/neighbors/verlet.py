@@ -37,7 +37,8 @@ class VerletList:
     """A neighbour list that is kept while no atom has moved far, for molecular dynamics.
 
     The list is built for cutoff + skin and filtered to the cutoff at every update, so that the
-    edges are those of a fresh list. It is kept while no pair can have come within the cutoff that
+    edges are those of a fresh list, and sorted by centre, neighbour and shift, so that their order
+    does not tell when it was built. It is kept while no pair can have come within the cutoff that
     the stored list lacks. Let F be the linear map that takes the old cell to the new one (the
     identity across open axes), r0 and r the old and new positions, k the integer image that
     brings r nearest to r0 F up to the drift of one atom of the structure (nonzero when atoms were
@@ -113,8 +114,10 @@ class VerletList:
         species: Tensor | None,
     ) -> _Reference:
         """Build the list with the skin and remember what it was built for."""
-        edges = neighbor_list(
-            positions, cell, pbc, self.cutoff + self.skin, structure, backend=self.backend
+        edges = _in_order(
+            *neighbor_list(
+                positions, cell, pbc, self.cutoff + self.skin, structure, backend=self.backend
+            )
         )
         crossing = (edges[2] != 0).any(dim=1).nonzero().squeeze(1)
         full = complete_cell(cell, pbc)
@@ -184,6 +187,22 @@ class VerletList:
         shifts += wraps.index_select(0, i)
         shifts -= wraps.index_select(0, j)
         return i, j, shifts
+
+
+def _in_order(centers: Tensor, neighbors: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort edges by centre, neighbour and shift.
+
+    Backends list the neighbours of an atom as they find them. Sums over edges round by their order,
+    and a dynamics that goes on from a file, with a list built elsewhere, has to round alike.
+    """
+    order = torch.arange(len(centers), device=centers.device)
+    for key in (*shifts.unbind(1)[::-1], neighbors, centers):  # the last one counts most
+        order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
+    return (
+        centers.index_select(0, order),
+        neighbors.index_select(0, order),
+        shifts.index_select(0, order),
+    )
 
 
 def _same_shapes(old: _Reference, pbc: Tensor, structure: Tensor, species: Tensor | None) -> bool:
