@@ -91,11 +91,15 @@ def nearest(file: str) -> str | None:
 
 
 def local_folders() -> list[Path]:
-    """Where files of the registry are looked for: POINTEDGE_DATA, downloads, the package."""
+    """Where files of the registry are looked for: POINTEDGE_DATA, then downloads.
+
+    Before them the package: what comes with it is of the version that its models and configurations
+    mean.
+    """
     import pooch
 
     own = [Path(os.environ[FOLDER])] if os.environ.get(FOLDER) else []
-    return [*own, Path(pooch.os_cache("pointedge")), Path(str(files("pointedge.data")))]
+    return [Path(str(files("pointedge.data"))), *own, Path(pooch.os_cache("pointedge"))]
 
 
 def local_path(file: str) -> Path | None:
