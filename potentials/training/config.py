@@ -128,8 +128,8 @@ class Data(_Strict):
     )
     cache: str | None = Field(
         None,
-        description="folder for frames and neighbor lists as memory-mapped files, which later runs"
-        " use again; for data larger than memory",
+        description="folder, relative to this file, for frames and neighbor lists as memory-mapped"
+        " files, which later runs use again; for data larger than memory",
     )
     weight_key: str | None = Field(
         None, description="info key of a frame's weight in the loss; without it 1"
