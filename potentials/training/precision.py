@@ -71,18 +71,22 @@ def check_precision(
     if precision == "float64" or "energy" not in potential.properties or not frames:
         return None
     chosen = range(0, len(frames), -(-len(frames) // CHECKED_FRAMES))
-    batch = Batch.join([frames[k] for k in chosen]).to(potential.device)
-    exact = copy.deepcopy(potential).to(torch.float64)(batch.graph)
-    with matrix_products(precision), autocast(precision, potential.device):
-        # as in training: products that will be differentiated once more are others than fused ones
-        rough = potential(batch.graph, create_graph=True)
-    atoms = torch.bincount(batch.graph.structure)
-    energy = 1000 * ((rough.energy - exact.energy) / atoms).square().mean().sqrt().item()
-    assert rough.forces is not None
-    assert exact.forces is not None
-    forces = 1000 * (rough.forces - exact.forces).square().mean().sqrt().item()
-    report(
-        f"precision {precision}, against float64 in {batch.graph.num_structures} training frames:"
-        f" energies {energy:.2g} meV/atom, forces {forces:.2g} meV/Å"
+    double = copy.deepcopy(potential).to(torch.float64)
+    energies, forces = [], []
+    for batch in (frames[k].to(potential.device) for k in chosen):
+        exact = double(batch.graph)
+        with matrix_products(precision), autocast(precision, potential.device):
+            # as in training: what is differentiated once more takes other kernels
+            rough = potential(batch.graph, create_graph=True)
+        assert rough.forces is not None
+        assert exact.forces is not None
+        energies.append((rough.energy - exact.energy).detach() / batch.graph.num_atoms)
+        forces.append((rough.forces - exact.forces).detach().flatten())
+    energy, force = (
+        1000 * torch.cat(errors).square().mean().sqrt().item() for errors in (energies, forces)
     )
-    return energy, forces
+    report(
+        f"precision {precision}, against float64 in {len(chosen)} training frames:"
+        f" energies {energy:.2g} meV/atom, forces {force:.2g} meV/Å"
+    )
+    return energy, force

@@ -65,6 +65,8 @@ CHANGES = {
     ),
     "a word for a width": ({"model": {"d_pet": "wide"}}, ["d_pet = 'wide'", "integer"]),
     "a fraction of a layer": ({"model": {"num_gnn_layers": 1.5}}, ["num_gnn_layers = 1.5"]),
+    "true for a width": ({"model": {"d_head": True}}, ["d_head = True", "must be a number"]),
+    "a cutoff without end": ({"model": {"cutoff": float("inf")}}, ["cutoff = inf", "finite"]),
     "widths that do not fit": ({"model": {"num_heads": 3}}, ["d_pet = 8", "num_heads = 3"]),
     "a choice of the model misspelt": (
         {"model": {"cutoff_function": "bmp"}},
