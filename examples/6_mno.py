@@ -128,11 +128,9 @@ def report(name: str, fits: dict[str, dict[str, Fit]], found: list) -> None:
         for who in fits:
             one = fits[who][order]
             (a, da), (b, db) = one.lattice_constant, one.bulk_modulus
-            errors = [f"± {da:.4f}" if da == da else "", f"± {db:.1f}" if db == db else ""]
-            slope = one.parameters[2]
-            rows.append(
-                (f"{order}, {who}", f"{a:.3f}", errors[0], f"{b:.1f}", errors[1], f"{slope:.1f}")
-            )
+            errors = [f"± {x:.1g}" if x == x else "" for x in (da, db)]
+            slope = f"{one.parameters[2]:.1f}"
+            rows.append((f"{order}, {who}", f"{a:.4f}", errors[0], f"{b:.1f}", errors[1], slope))
     print_table(("equation of state", "a (Å)", "fit", "B (GPa)", "fit", "B'"), rows)
     print()
     rows = []
@@ -168,13 +166,14 @@ def figure(
 
 
 def _draw_gaps(axes: Axes, name: str, found: list) -> None:
-    markers = {"ideal": ("o", BLUE), "distorted": ("D", ORANGE)}
-    for kind, (marker, color) in markers.items():
+    # A line joins the same crystal at several volumes; distortions differ from each other.
+    markers = {"ideal": ("o", "x--", BLUE), "distorted": ("D", "x", ORANGE)}
+    for kind, (marker, style, color) in markers.items():
         chosen = [(a, *both) for a, k, both in found if k == kind]
         if chosen:
             a, dft, model = np.array(chosen).T
             axes.plot(a, dft, marker, color=color, label=f"{kind}, DFT")
-            axes.plot(a, model, "x--", color=color, markersize=8, label=f"{kind}, {name}")
+            axes.plot(a, model, style, color=color, markersize=8, label=f"{kind}, {name}")
     axes.axhline(0.0, color=GRAY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="lattice constant (Å)", ylabel="E(FM) − E(AFM-II) (meV per MnO)")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=axes.get_ylim()[1] * 1.25)

@@ -30,9 +30,10 @@ def test_manganese_is_antiferromagnetic_of_type_ii():
     moments = atoms.get_initial_magnetic_moments()
     assert moments.sum() == 0
     assert not moments[atoms.numbers == 8].any()
-    i, j, distance = neighbor_list("ijd", atoms, 4.5)
+    i, j, distance = neighbor_list("ijd", atoms, 1.01 * generate_structures.MNO_LATTICE)
     between = (atoms.numbers[i] == 25) & (atoms.numbers[j] == 25)
-    near, far = between & (distance < 3.2), between & (distance > 4.4)
+    relative = distance / generate_structures.MNO_LATTICE
+    near, far = between & (relative < 0.72), between & (relative > 0.99)
     parallel = moments[i] == moments[j]
     assert near.sum() == 12 * 32
     assert Counter(i[near & parallel]) == Counter(i[near & ~parallel])
