@@ -57,7 +57,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
             try:
-                # Not flock: workers, which live on for seconds after a kill, would inherit that lock.
+                # Not flock: workers would inherit that lock, and outlive a kill for seconds.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 raise ValueError(

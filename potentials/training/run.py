@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,6 @@ from ..datasets.hashes import data_hash
 from ..files import UnwrittenError
 from ..potential import Potential
 from .baseline import fit_baseline
-from .batching import batch_sampler, loader
 from .config import TrainingConfig
 from .data import Batch
 from .display import Display
@@ -24,11 +23,11 @@ from .distill import distill_auxiliary
 from .finetune import prepare, started_from
 from .folder import RunFolder
 from .interruptions import RunStoppedError
-from .loss import WeightedLoss
-from .module import TrainingModule, in_words
+from .module import TrainingModule
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
-from .sets import TEST, TRAINING, VALIDATION, open_sets, open_sources, species_of
+from .results import finish, write_results
+from .sets import TRAINING, VALIDATION, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
 
@@ -99,83 +98,25 @@ def train(
                 trainer.fit()
             if not first:
                 return checkpoint.load(files.best)
+            if files.results.exists():
+                display.line(f"the run is complete, see {files.results}")
+                return checkpoint.load(files.best)
             potential = finish(files.best, *batches, config, display.line, device=fabric.device)
-            if TEST in sets:
-                potential.information["test_rmse"] = errors_of(potential, config, sets[TEST])
-                checkpoint.save(potential, files.best)
-                found = in_words(potential.information["test_rmse"])
-                display.line(f"test frames, looked at once: RMSE {found}")
             if config.auxiliary:
                 step = math.ceil(len(sets[TRAINING]) / AUXILIARY_FRAMES)
                 chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
                 seed = config.optimization.seed
                 potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
                 checkpoint.save(potential, files.best)
+            for line in write_results(
+                files, potential.to(fabric.device), sets, config, trainer.summary()
+            ):
+                display.line(line)
         except UnwrittenError as error:
             raise type(error)(
                 f"{error}; make room, and run the same command again to resume."
             ) from None
-    return potential
-
-
-def finish(
-    path: Path,
-    train_batches: Sequence[Batch],
-    validation_batches: Sequence[Batch],
-    config: TrainingConfig,
-    report: Callable[[str], None],
-    *,
-    device: torch.device | str = "cpu",
-) -> Potential:
-    """Fit the baseline of a trained potential once more, and write it with its final errors.
-
-    Averaged weights lag behind in the energy's offset, which a baseline removes exactly. Where the
-    training frames are of two kinds with opposite errors it may do harm; then it is not kept.
-    """
-    potential = checkpoint.load(path).to(device)
-
-    def errors() -> dict[str, float]:
-        return errors_of(potential, config, validation_batches, device)
-
-    before, baseline = errors(), potential.baseline.clone()
-    after, what = before, "baseline kept"
-    if "energy" in potential.properties:
-        found = [potential(b.graph, forces=False) for b in _parts(config, train_batches, device)]
-        predicted = torch.cat([p.energy + p.baseline for p in found]).cpu()
-        # the change of least norm: species that no training frame has keep theirs
-        for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
-            potential.baseline[number] += energy
-        refitted = errors()
-        score = WeightedLoss(config.loss).score
-        if score(refitted) <= score(before):
-            after, what = refitted, "baseline fitted again"
-        else:
-            potential.baseline.copy_(baseline)
-    potential.information["validation_rmse"] = after
-    checkpoint.save(potential, path)
-    report(f"best model, {what}: validation RMSE {in_words(after)}")
     return potential.cpu()
-
-
-def errors_of(
-    potential: Potential,
-    config: TrainingConfig,
-    frames: Sequence[Batch],
-    device: torch.device | str = "cpu",
-) -> dict[str, float]:
-    """Root mean squared errors of a potential on frames, in the units of ``outputs.ERRORS``."""
-    module = TrainingModule(potential, config).to(device)
-    for batch in _parts(config, frames, device):
-        module.validation_step(batch)
-    return module.validation_errors()
-
-
-def _parts(
-    config: TrainingConfig, frames: Sequence[Batch], device: torch.device | str
-) -> Iterator[Batch]:
-    """All frames, in batches as large as those of the training."""
-    draws = batch_sampler(frames, config.optimization, shuffled=False).epoch(0)
-    return (batch.to(device) for batch in loader(frames, list(draws)) if batch is not None)
 
 
 def _initial_potential(config: TrainingConfig, folder: Path, species: list[int]) -> Potential:

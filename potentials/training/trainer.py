@@ -25,11 +25,12 @@ from .folder import RunFolder, State
 from .interruptions import Interruption
 from .logs import Log
 from .module import TrainingModule, in_words, learning_rate
+from .plots import Picture
 from .ranks import average_gradients, share_weights
 
-VERSION = 1  # of the state
-COUNTERS = ("epoch", "step", "steps", "seconds", "due", "best")
-CHECK_EVERY = 10  # steps between looks at a GPU, which would otherwise have to be waited for
+VERSION = 2  # of the state
+COUNTERS = ("epoch", "step", "steps", "seconds", "validated", "best")
+AGREE_EVERY = 10  # steps on GPUs, which have to be waited for
 
 
 class Trainer:
@@ -49,7 +50,7 @@ class Trainer:
         step: number of steps done in this epoch.
         steps: number of steps done in all.
         seconds: spent so far, over all resumed parts.
-        due: whether a validation comes next.
+        validated: number of steps at the last validation.
         best: best score so far.
     """
 
@@ -76,12 +77,12 @@ class Trainer:
         self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
-        self.epoch = self.step = self.steps = 0
+        self.epoch = self.step = self.steps = self.validated = 0
         self.seconds = 0.0
-        self.due = False
         self.best = float("inf")
         self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
         self.log: Log | None = None
+        self.picture: Picture | None = None
 
     @property
     def progress(self) -> float:
@@ -95,6 +96,12 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         """Number of steps of this epoch; batches of so many atoms or edges differ in it."""
         return len(self.sampler.batches(self.epoch))
+
+    @property
+    def due(self) -> bool:
+        """Whether a validation comes next: at the end of the schedule in any case."""
+        end = self.step == 0 and self.epoch % self.config.optimization.validate_every == 0
+        return (end or self.progress >= 1) and self.validated != self.steps
 
     def fit(self) -> None:
         """Train to the end of the schedule, from wherever the folder's state is.
@@ -119,18 +126,17 @@ class Trainer:
         saved = clock = time.monotonic()
         self.module.train()
         while self.due or self.progress < 1:
-            trained = not self.due
-            if trained:
-                self._train(next(batches))
-            else:
+            validation = self.due
+            if validation:
                 self._validate(interruption)
+            else:
+                self._train(next(batches))
             now = time.monotonic()
-            self.seconds, clock = self.seconds + now - clock, now
-            # A schedule that ends by time may do so just here; the last weights count all the same.
-            self.due = self.due or (trained and self.progress >= 1)
             overdue = now - saved > 60 * settings.checkpoint_minutes
-            stop, overdue = self._agreed(interruption.wanted, overdue)
-            if stop or overdue or (self.step == 0 and not self.due):
+            stop, overdue, spent = self._agreed(interruption.wanted, overdue, now - clock)
+            self.seconds += spent
+            clock = now if spent else clock
+            if stop or overdue or ((validation or self.step == 0) and not self.due):
                 self._save()
                 saved = time.monotonic()
             if stop:
@@ -150,7 +156,7 @@ class Trainer:
         average_gradients(self.fabric, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
         self.finite &= norm.isfinite() & loss.detach().isfinite()
-        if self.fabric.device.type == "cpu":
+        if self.fabric.device.type == "cpu":  # a GPU would have to be waited for
             self._check_finite()
         self.optimizer.step()
         self.average.update()
@@ -159,10 +165,9 @@ class Trainer:
         self.steps += 1
         if self.step == self.steps_per_epoch:
             self.epoch, self.step = self.epoch + 1, 0
-        over = self.progress >= 1
-        self.due = over or (self.step == 0 and self.epoch % settings.validate_every == 0)
         self.display.update(self.progress, atoms, self._where())
         if self.steps % self.config.run.log_every == 0:
+            self._check_finite()
             self._log({"learning_rate": rate, **self.module.training_errors()})
 
     def _validate(self, interruption: Interruption) -> None:
@@ -175,11 +180,18 @@ class Trainer:
                     self.module.forget()  # it begins anew when the run is resumed
                     break
                 if batch is not None:
-                    self.module.validation_step(batch.to(self.fabric.device))
+                    batch = batch.to(self.fabric.device)
+                    prediction = self.module.validation_step(batch)
+                    if self.picture is not None:
+                        self.picture.add(batch, prediction)
             else:
                 self._keep(self.module.validation_errors())
-                self.due = False
+                self.validated = self.steps
         self.module.train()
+        if self.picture is not None and not self.due:
+            problem = self.picture.draw(final=self.progress >= 1)
+            if problem is not None:
+                self.display.line(problem)
 
     def _keep(self, errors: dict[str, float]) -> None:
         """Report validation errors, and write the weights if they are the best."""
@@ -219,15 +231,20 @@ class Trainer:
                 "rate. The last state is whole."
             )
 
-    def _agreed(self, *wishes: bool) -> tuple[bool, ...]:
-        """Whether any rank wants to stop, or to save: all have to do so in the same step."""
+    def _agreed(self, stop: bool, save: bool, spent: float) -> tuple[bool, bool, float]:
+        """Whether any rank wants to stop, or to save, and the time of the first rank's clock.
+
+        All have to do so in the same step, and to be at the same point of a schedule by time.
+        """
         if self.fabric.world_size == 1:
-            return wishes
+            return stop, save, spent
         between = self.step > 0 and not self.due
-        if self.fabric.device.type != "cpu" and between and self.steps % CHECK_EVERY:
-            return tuple(False for _ in wishes)
-        flags = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
-        return tuple(flag > 0 for flag in self.module.loss.reduce(flags).tolist())
+        if self.fabric.device.type != "cpu" and between and self.steps % AGREE_EVERY:
+            return False, False, 0.0
+        mine = [float(stop), float(save), spent if self.fabric.is_global_zero else 0.0]
+        wishes = torch.tensor(mine, dtype=torch.float64, device=self.fabric.device)
+        stops, saves, seconds = self.module.loss.reduce(wishes).tolist()
+        return stops > 0, saves > 0, seconds
 
     def _save(self) -> None:
         """Write the state of the run."""
@@ -249,6 +266,11 @@ class Trainer:
             # No step draws from torch's generator today; a network with dropout would.
             "random": torch.get_rng_state(),
         }
+
+    def summary(self) -> dict[str, float]:
+        """How far the run is: epochs and steps done, and hours spent in them."""
+        epochs = self.epoch + self.step / self.steps_per_epoch
+        return {"epochs": epochs, "steps": self.steps, "hours": self.seconds / 3600}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state; raises ValueError if it is not one of this run."""
@@ -281,3 +303,7 @@ class Trainer:
             length = 0 if state is None else state["log"]
             loggers = self.config.run.loggers
             self.log = Log(self.folder, length, loggers=loggers, report=self.display.line)
+            if self.config.run.plot:
+                self.picture = Picture(self.folder, self.config.loss)
+            if self.due or self.progress < 1:
+                self.folder.results.unlink(missing_ok=True)  # of what goes on now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -104,4 +105,10 @@ def in_float64(tree, folder, name, rank=0, ranks=1, port=0):
         os.environ.update({key: str(value) for key, value in environment.items()})
     initial = training._initial_potential
     training._initial_potential = lambda *arguments: initial(*arguments).to(torch.float64)
+    run(tree, folder, name)
+
+
+def without_room(tree, folder, name, limit):
+    """The same; no file can be longer than a limit in bytes, as if the disk were full there."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     run(tree, folder, name)

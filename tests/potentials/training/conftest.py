@@ -34,6 +34,7 @@ def config(tmp_path):
             "validation": {"files": ["frames.xyz"], "where": {"split": ["b"]}},
         },
         "optimization": {"batch_size": 4, "max_epochs": 4, "learning_rate": 3e-3, "ema_decay": 0.9},
+        "run": {"plot": False},
     }
 
 

@@ -9,7 +9,7 @@ import torch
 from pointedge.potentials import checkpoint
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.logs import read_log
-from pointedge.potentials.training.run import train
+from pointedge.potentials.training.run import RunStoppedError, train
 
 from . import apart
 
@@ -68,8 +68,64 @@ def test_a_run_that_is_killed_again_and_again_is_the_same_run(tree, tmp_path, st
     """SIGKILL at random: in steps, in the middle of an epoch, while files are written."""
     tree["run"] |= {"workers": workers, "checkpoint_minutes": 1e-3}
     rng = random.Random(workers)
-    for _ in range(3):
-        events = rng.randint(8, 22)  # a run without interruption has more than 60
+    # The first kill is before any checkpoint; a run without interruption has more than 60 events.
+    for events in (5, rng.randint(8, 22), rng.randint(8, 22)):
         assert apart.finish(apart.killed, tree, tmp_path, "killed", events) == -signal.SIGKILL
     assert apart.finish(apart.run, tree, tmp_path, "killed") == 0
     same_run(straight, tmp_path / "killed")
+
+
+def test_a_run_that_is_terminated_and_has_no_room_is_the_same_run(tree, tmp_path, straight):
+    """SIGTERM in the middle of an epoch; a full disk; a checkpoint that was cut off."""
+    folder = tmp_path / "stopped"
+
+    def said():
+        return (tmp_path / "stopped.txt").read_text().splitlines()[-1]
+
+    code = apart.finish(apart.signalled, tree, tmp_path, "stopped", 7, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert said() == (
+        "stopped at epoch 1.4 of 3, step 7 (SIGTERM); run the same command again to resume."
+    )
+    whole = (folder / "last.pt").read_bytes()
+    assert apart.finish(apart.without_room, tree, tmp_path, "stopped", len(whole) // 2) == 2
+    assert "could not be written (File too large)" in said()
+    assert said().endswith("make room, and run the same command again to resume.")
+    assert (folder / "last.pt").read_bytes() == whole
+    assert not list(folder.glob("*.partial"))
+    (folder / "previous.pt").write_bytes(whole)
+    (folder / "last.pt").write_bytes(whole[: len(whole) // 3])
+    assert apart.finish(apart.run, tree, tmp_path, "stopped") == 0
+    assert "going back to previous.pt" in (tmp_path / "stopped.txt").read_text()
+    same_run(straight, folder)
+
+
+def test_a_time_limit_stops_with_a_state_and_other_settings_are_refused(tree, tmp_path):
+    def again(**changes):
+        lines = []
+        settings = tree | changes
+        train(
+            TrainingConfig.from_dict(settings),
+            tmp_path / "run",
+            folder=tmp_path,
+            report=lines.append,
+        )
+        return lines
+
+    tree["optimization"]["max_epochs"] = 1
+    with pytest.raises(
+        RunStoppedError, match=r"step 1 \(the time of run.max_time is over\)"
+    ) as stop:
+        again(run=tree["run"] | {"max_time": 1e-9})
+    assert stop.value.exit_code == 0
+    message = r"optimization.seed: 0 there, 1 here; zbl: True there, False here"
+    with pytest.raises(ValueError, match=message):
+        again(optimization=tree["optimization"] | {"seed": 1}, zbl=False)
+    lines = again(optimization=tree["optimization"] | {"max_epochs": 2})
+    assert any("resuming at epoch 0.2 of 2, step 1" in line for line in lines)
+    finished = again(optimization=tree["optimization"] | {"max_epochs": 2})
+    assert not any(line.startswith("epoch") for line in finished), "nothing is left to do"
+    frames = (tmp_path / "frames.xyz").read_text().replace("0.96", "0.97").replace("0.11", "0.12")
+    (tmp_path / "frames.xyz").write_text(frames)
+    with pytest.raises(ValueError, match="training frames are not those"):
+        again(optimization=tree["optimization"] | {"max_epochs": 2})

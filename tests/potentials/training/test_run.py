@@ -1,6 +1,7 @@
 """Training runs: they learn, resume to the same bits, and leave what they promise."""
 
 import csv
+import json
 from dataclasses import replace
 
 import ase.io
@@ -28,6 +29,7 @@ def errors(lines):
 
 def test_training_lowers_the_force_error_and_keeps_the_best(config, tmp_path):
     config["optimization"]["max_epochs"] = 40
+    config["run"] = {"plot": True, "log_every": 5}
     lines = []
     best = train(
         TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path, report=lines.append
@@ -44,6 +46,7 @@ def test_training_lowers_the_force_error_and_keeps_the_best(config, tmp_path):
     assert resolved["optimization"]["gradient_clip"] == 1.0, "defaults are written out"
     with (tmp_path / "run" / "log" / "metrics.csv").open() as file:
         assert "validation_forces" in next(csv.reader(file))
+    assert (tmp_path / "run" / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(resolved, tmp_path):
@@ -169,7 +172,15 @@ def test_test_frames_are_kept_apart_and_looked_at_in_the_end(config, tmp_path):
         settings = TrainingConfig.from_dict(config)
         best = train(settings, tmp_path / name, folder=tmp_path, report=lines.append)
         assert lines[0].split() == ["training", "validation", "test"]
-        assert "test frames, looked at once: RMSE energy" in lines[-1]
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        assert results["steps"] == 12
+        assert results["errors"]["test"]["energy"]["components"] == 4
+        assert lines[-1].split()[:2] == ["test", "forces"]
+        rmse = results["errors"]["test"]["forces"]["rmse"]
+        assert rmse == best.information["test_rmse"]["forces"]
+        again = []
+        train(settings, tmp_path / name, folder=tmp_path, report=again.append)
+        assert "the run is complete" in again[-1]
         found.append((best.state_dict(), best.information["test_rmse"]))
     assert found[0][1] == found[1][1]
     assert all(torch.equal(found[0][0][k], found[1][0][k]) for k in found[0][0])

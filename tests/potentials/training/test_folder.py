@@ -1,0 +1,138 @@
+"""Files of a run: whole at any moment, whatever happens while they are written."""
+
+import errno
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pointedge.potentials.files import UnwrittenError, replacing
+from pointedge.potentials.training.folder import RunFolder
+from pointedge.potentials.training.logs import Log, make_logger, read_log
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+def test_states_come_back_and_the_one_before_is_kept(folder):
+    assert folder.load(quiet) is None
+    for step in (1, 2):
+        folder.save({"step": step, "weights": torch.full((1000,), float(step))})
+    state = folder.load(quiet)
+    assert state["step"] == 2
+    assert torch.equal(state["weights"], torch.full((1000,), 2.0))
+    folder.last.unlink()  # killed between the two renamings
+    assert folder.load(quiet)["step"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "zeros"])
+def test_a_damaged_state_gives_way_to_the_one_before(folder, damage):
+    for step in (1, 2):
+        folder.save({"step": step, "weights": torch.zeros(1000)})
+    whole = folder.last.read_bytes()
+    middle = len(whole) // 2
+    folder.last.write_bytes(
+        {
+            "cut": whole[:middle],
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "empty": b"",
+            "zeros": bytes(len(whole)),
+        }[damage]
+    )
+    lines = []
+    assert folder.load(lines.append)["step"] == 1
+    assert len(lines) == 1
+    assert "last.pt is damaged" in lines[0]
+    assert "going back to previous.pt" in lines[0]
+    folder.previous.write_bytes(b"no zip file")
+    with pytest.raises(ValueError, match=r"previous.pt is damaged .*remove them to start afresh"):
+        folder.load(quiet)
+
+
+@pytest.mark.parametrize("operation", ["fsync", "replace", "write"])
+def test_a_disk_that_is_full_at_any_point_leaves_the_old_file(tmp_path, monkeypatch, operation):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if operation == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    elif operation == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+
+    def write():
+        with replacing(path) as file:
+            file.write(b"new")
+            if operation == "write":
+                full()
+
+    with pytest.raises(UnwrittenError, match=r"file could not be written \(No space left"):
+        write()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def try_lock(path, answers):
+    try:
+        with RunFolder(path).locked():
+            answers.put("mine")
+    except ValueError as error:
+        answers.put(str(error))
+
+
+def test_one_process_at_a_time(folder):
+    processes = multiprocessing.get_context("fork")
+    answers = processes.SimpleQueue()
+    for expected in ("another process trains in", "mine"):
+        other = processes.Process(target=try_lock, args=(folder.path, answers))
+        if expected == "mine":
+            other.start()
+        else:
+            with folder.locked():
+                other.start()
+                other.join()
+        other.join()
+        assert answers.get().startswith(expected)
+
+
+def test_the_log_is_cut_to_the_length_that_a_state_knows(folder):
+    log = Log(folder)
+    log.row({"step": 1, "loss": 0.1 + 0.2})
+    length = log.length()
+    log.row({"step": 2, "loss": 1.0})
+    log.close()
+    with folder.log.open("a") as file:
+        file.write("3,0,torn")
+    log = Log(folder, length)
+    log.row({"step": 2, "validation_forces": 7.5})
+    log.close()
+    assert read_log(folder.log) == [
+        {"step": 1, "loss": 0.1 + 0.2},
+        {"step": 2, "validation_forces": 7.5},
+    ]
+    lines = []
+    folder.log.unlink()
+    Log(folder, length, report=lines.append).close()
+    assert "shorter than it was" in lines[0]
+    assert read_log(folder.log) == []
+
+
+def test_loggers_that_are_not_installed_are_one_sentence(tmp_path, monkeypatch):
+    for name, needed in (("tensorboard", "TensorBoardLogger"), ("wandb", "WandbLogger")):
+
+        def missing(*arguments, **named):
+            raise ModuleNotFoundError("no such package")
+
+        monkeypatch.setattr(f"lightning.pytorch.loggers.{needed}", missing)
+        with pytest.raises(ValueError, match=f"needs: pip install {name}"):
+            make_logger(name, tmp_path)
