@@ -18,7 +18,14 @@ from .config import TrainingConfig
 
 State = dict[str, Any]
 # What may differ between a run and its continuation; "run." stands for the whole section.
-CHANGEABLE = ("optimization.max_epochs", "optimization.max_hours", "data.description", "run.")
+CHANGEABLE = (
+    "optimization.max_epochs",
+    "optimization.max_hours",
+    "data.description",
+    "data.cache",
+    "run.",
+)
+VERSION = 2  # of states
 
 
 class RunFolder:
@@ -91,7 +98,7 @@ class RunFolder:
     def save(self, state: State) -> None:
         """Write a state; the one before is kept until this one is complete, and beside it then."""
         buffer = io.BytesIO()  # torch's own writer turns a full disk into an unclear error
-        torch.save(state, buffer)
+        torch.save({"version": VERSION, **state}, buffer)
         with replacing(self.last, keep=self.previous) as file:
             file.write(buffer.getbuffer())
 
@@ -99,13 +106,10 @@ class RunFolder:
         """Return the last complete state, or None if there is none.
 
         Raises:
-            ValueError: there are states, but none can be read.
+            ValueError: there are states, but none can be read, or by another version only.
         """
         if (self.path / "last.ckpt").exists() and not self._has_state():
-            raise ValueError(
-                f"{self.path} holds a run of an earlier version, which this one cannot resume; "
-                "choose another folder (best.safetensors can be trained on with start_from)."
-            )
+            raise self._other_version()
         problems = []
         for path in (self.last, self.previous):
             if path.exists():
@@ -114,6 +118,8 @@ class RunFolder:
                 except ValueError as error:
                     problems.append(str(error))
                     continue
+                if state.get("version") != VERSION:
+                    raise self._other_version()
                 for problem in problems:
                     report(f"{problem}; going back to {path.name}")
                 return state
@@ -121,13 +127,22 @@ class RunFolder:
             raise ValueError(f"{'; '.join(problems)}; remove them to start afresh.")
         return None
 
+    def _other_version(self) -> ValueError:
+        return ValueError(
+            f"{self.path} holds a run of another version of pointedge, which this one cannot "
+            "resume; choose another folder (start_from trains its best.safetensors on)."
+        )
+
     def _has_state(self) -> bool:
         return self.last.exists() or self.previous.exists()
 
     def _changes(self, config: TrainingConfig) -> list[str]:
         """Settings that may not differ from those of the folder, and do."""
         tree = yaml.safe_load(self.config.read_text())
-        found = TrainingConfig.from_dict(tree)  # with the defaults of settings that are new
+        try:
+            found = TrainingConfig.from_dict(tree)  # with the defaults of settings that are new
+        except ValueError:
+            raise self._other_version() from None
         old, new = _flat(found.model_dump()), _flat(config.model_dump())
         return [
             f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"

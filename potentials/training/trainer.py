@@ -28,7 +28,6 @@ from .module import TrainingModule, in_words, learning_rate
 from .plots import Picture
 from .ranks import average_gradients, share_weights
 
-VERSION = 2  # of the state
 COUNTERS = ("epoch", "step", "steps", "seconds", "validated", "best")
 AGREE_EVERY = 10  # steps on GPUs, which have to be waited for
 
@@ -256,7 +255,6 @@ class Trainer:
     def state_dict(self) -> State:
         """All that decides the steps to come, to the last bit."""
         return {
-            "version": VERSION,
             "data": self.module.potential.information.get("training_data_sha256"),
             **{name: getattr(self, name) for name in COUNTERS},
             "module": self.module.state_dict(),
@@ -274,11 +272,6 @@ class Trainer:
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state; raises ValueError if it is not one of this run."""
-        if state["version"] != VERSION:
-            raise ValueError(
-                f"{self.folder.path} holds a run of another version of pointedge; finish it with "
-                "that, or choose another folder."
-            )
         if state["data"] != self.module.potential.information.get("training_data_sha256"):
             raise ValueError(
                 f"the training frames are not those of the run in {self.folder.path}; choose "

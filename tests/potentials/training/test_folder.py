@@ -82,6 +82,19 @@ def test_a_disk_that_is_full_at_any_point_leaves_the_old_file(tmp_path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_runs_of_other_versions_are_refused(folder, resolved):
+    folder.path.mkdir()
+    (folder.path / "last.ckpt").touch()
+    with pytest.raises(ValueError, match=r"another version of pointedge.*choose another folder"):
+        folder.load(quiet)
+    torch.save({"version": 1}, folder.last)
+    with pytest.raises(ValueError, match="another version of pointedge"):
+        folder.load(quiet)
+    folder.config.write_text("no_such_setting: 1")
+    with pytest.raises(ValueError, match="another version of pointedge"):
+        folder.keep_config(resolved)
+
+
 def try_lock(path, answers):
     try:
         with RunFolder(path).locked():
