@@ -18,9 +18,10 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.evaluation import evaluate
-from pointedge.potentials.training.config import Frames, TrainingConfig
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.reading import read_frames
 from pointedge.potentials.training.run import train
+from pointedge.potentials.training.settings import Frames
 
 TRAIN = Path(__file__).parent / "train"
 METHODS = {

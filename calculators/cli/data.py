@@ -72,9 +72,9 @@ def show_table(
     ] = None,
 ) -> None:
     """Print what frames there are, their labels and ranges, and what is suspicious about them."""
-    from ...potentials.training.config import Data, Frames
     from ...potentials.training.dataset import FrameSource
     from ...potentials.training.labels import KINDS
+    from ...potentials.training.settings import Data, Frames
     from ...potentials.training.table import common_frames, table_lines
 
     keys = {}

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .config import Optimization
 from .data import Batch
 from .dataset import FrameDataset
+from .settings import Optimization
 
 Draw = tuple[int, int]  # epoch, index of a frame
 Counts = NDArray[np.int64]

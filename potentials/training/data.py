@@ -12,8 +12,8 @@ from ase import Atoms
 from torch import Tensor
 
 from ..graph import Graph, random_rotations
-from .config import Data
 from .labels import read_labels
+from .settings import Data
 
 LABELS = ("energy", "forces", "stress", "dipole", "polarizability")
 

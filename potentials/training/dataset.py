@@ -14,10 +14,10 @@ import torch
 
 from ..datasets.hashes import frame_hash
 from ..graph import Graph
-from .config import Data, Frames
 from .data import LABELS, Batch, frame_weight, with_labels
 from .labels import read_labels
 from .reading import Frame, find_file, iterate_frames
+from .settings import Data, Frames
 from .storage import CacheWriter, Columns, MemoryWriter, Writer, open_cache
 from .summary import Summarizer, Summary
 

@@ -15,10 +15,11 @@ from ..packaged import packaged_models
 from ..potential import Potential
 from ..suggestions import did_you_mean
 from .baseline import fit_baseline
-from .config import FineTuning, TrainingConfig
+from .config import TrainingConfig
 from .data import Batch
 from .lora import add_low_rank, train_new_rows
 from .reading import find_file
+from .settings import FineTuning
 
 BASELINE_FRAMES = 50  # of each species, which a baseline is fitted to before training
 OFFSET = 10.0  # meV/atom, above which a mean error is worth a hint

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from .config import AUTO, Data
+from .settings import AUTO, Data
 
 # Values of two keys are one label if they agree to the digits of a float32.
 RELATIVE, ABSOLUTE = 2e-7, 1e-6

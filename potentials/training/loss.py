@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..potential import Prediction
-from .config import Loss
 from .data import LABELS, Batch
+from .settings import Loss
 
 
 @dataclass(frozen=True)

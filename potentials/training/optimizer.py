@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from .config import Optimization
+from .settings import Optimization
 
 
 def parameter_groups(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ..files import replacing
 from ..outputs import ERRORS
 from ..potential import Prediction
-from .config import Loss
 from .data import LABELS, Batch
 from .folder import RunFolder
 from .logs import read_log
+from .settings import Loss
 
 COLORS = dict(zip(LABELS, ("#2166ac", "#d6604d", "#1b7837", "#762a83", "#8c510a"), strict=True))
 AXES = {

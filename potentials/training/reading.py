@@ -13,7 +13,7 @@ import ase.io
 from ase import Atoms
 
 from ..datasets.registry import FOLDER, local_folders, nearest, registered
-from .config import Frames, parse_slice
+from .settings import Frames, parse_slice
 
 
 @dataclass(frozen=True)

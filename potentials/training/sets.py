@@ -8,10 +8,11 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from ..datasets.registry import known_test_frames
-from .config import Data, Loss, TrainingConfig
+from .config import TrainingConfig
 from .data import LABELS
 from .dataset import FrameDataset, FrameSource
 from .reading import refuse_known_tests, refuse_overlap
+from .settings import Data, Loss
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 Sets = dict[str, FrameDataset]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointedge.potentials.training.batching import BatchSampler, batch_sampler, loader
-from pointedge.potentials.training.config import Optimization
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.reading import read_frames
+from pointedge.potentials.training.settings import Optimization
 
 COSTS = st.lists(st.integers(0, 30), min_size=1, max_size=40)
 

@@ -18,9 +18,9 @@ from pointedge.potentials.datasets.hashes import frame_hash
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.training import storage
 from pointedge.potentials.training.baseline import composition_fit
-from pointedge.potentials.training.config import Data
 from pointedge.potentials.training.data import LABELS, Batch, labelled
 from pointedge.potentials.training.dataset import FrameSource
+from pointedge.potentials.training.settings import Data
 from pointedge.potentials.training.summary import Summary
 from pointedge.potentials.training.table import table_lines
 

@@ -13,12 +13,13 @@ from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.packaged import packaged_models
 from pointedge.potentials.potential import Potential
-from pointedge.potentials.training.config import FineTuning, TrainingConfig
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.finetune import choose_trained, find_checkpoint, with_species
 from pointedge.potentials.training.module import TrainingModule
 from pointedge.potentials.training.reading import read_frames
 from pointedge.potentials.training.run import train
+from pointedge.potentials.training.settings import FineTuning
 
 from ...networks import tiny_pet
 

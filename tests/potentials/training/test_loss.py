@@ -11,10 +11,10 @@ import torch
 from ase import Atoms
 
 from pointedge.potentials.potential import Potential
-from pointedge.potentials.training.config import Data, Frames, Loss
 from pointedge.potentials.training.data import LABELS, Batch, labelled
 from pointedge.potentials.training.dataset import FrameSource
 from pointedge.potentials.training.loss import Residual, WeightedLoss, residuals
+from pointedge.potentials.training.settings import Data, Frames, Loss
 
 from ...networks import tiny_pet
 

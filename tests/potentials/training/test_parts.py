@@ -8,11 +8,12 @@ from ase import Atoms
 
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.baseline import fit_baseline
-from pointedge.potentials.training.config import Data, Frames, TrainingConfig
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.loss import residuals
 from pointedge.potentials.training.module import learning_rate
 from pointedge.potentials.training.reading import find_file, read_frames
+from pointedge.potentials.training.settings import Data, Frames
 
 from ...networks import tiny_pet
 

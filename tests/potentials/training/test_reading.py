@@ -8,13 +8,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 
 from pointedge.potentials.datasets.hashes import frame_hash
-from pointedge.potentials.training.config import Data, Frames, TrainingConfig, parse_slice
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.labels import KeyCount, read_labels
 from pointedge.potentials.training.reading import (
     iterate_frames,
     read_frames,
     refuse_overlap,
 )
+from pointedge.potentials.training.settings import Data, Frames, parse_slice
 
 FORCES = np.arange(6.0).reshape(2, 3)
 STRESS = np.array([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]])
