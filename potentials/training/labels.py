@@ -12,11 +12,13 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from ..spins import stored_moments
 from .settings import AUTO, Data
 
 # Values of two keys are one label if they agree to the digits of a float32.
 RELATIVE, ABSOLUTE = 2e-7, 1e-6
 NO_LABELS = {"numbers", "positions"}
+MOMENTS = "magnetic moments"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class KeyCount:
 
     Attributes:
         frames: how many frames.
-        taken: frames by key, for each label.
+        taken: frames by key, for each label and for MOMENTS, which models may read.
         others: frames by key that gave no label.
     """
 
@@ -82,15 +84,20 @@ class KeyCount:
         self.frames += 1
         for label, key in used.items():
             self.taken.setdefault(label, Counter())[key] += 1
-        self.others.update({key for key, _ in _places(atoms)} - set(used.values()) - NO_LABELS)
+        taken = {*used.values(), *NO_LABELS}
+        if (moments := stored_moments(atoms)) is not None:
+            self.taken.setdefault(MOMENTS, Counter())[moments[0]] += 1
+            taken.add(moments[0])
+        self.others.update({key for key, _ in _places(atoms)} - taken)
 
     def __str__(self) -> str:
         parts = []
-        for label, kind in KINDS.items():
+        units = {**{label: kind.unit for label, kind in KINDS.items()}, MOMENTS: "μ_B, an input"}
+        for label, unit in units.items():
             keys = self.taken.get(label)
             if keys:
                 counts = ", ".join(f"{key} ({n} frames)" for key, n in keys.items())
-                parts.append(f"{label} = {counts}, {kind.unit}")
+                parts.append(f"{label} = {counts}, {unit}")
             elif label in ("energy", "forces", "stress"):
                 parts.append(f"no {label}")
         others = ", ".join(sorted(self.others))

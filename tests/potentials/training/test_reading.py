@@ -173,6 +173,16 @@ def test_the_statement_of_keys():
         count.check("training", data(dipole_key="gap"))
 
 
+def test_the_statement_names_the_moments():
+    """Which are an input of some models, and no label."""
+    count = KeyCount()
+    atoms = Atoms("Mn", magmoms=[5.0])
+    atoms.arrays["REF_magmoms"] = np.array([4.6])
+    count.add(atoms, {})
+    assert "magnetic moments = initial_magmoms (1 frames), μ_B, an input" in str(count)
+    assert str(count).endswith("not labels: REF_magmoms")
+
+
 def test_a_frame_keeps_its_hash_in_a_file_of_fewer_digits(tmp_path):
     atoms = dimer()
     atoms.rattle(0.3, seed=1)
