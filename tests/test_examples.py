@@ -71,6 +71,12 @@ NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="need
             ],
             "C44 411.6",
         ),
+        pytest.param(
+            "8_learning_curves.py",
+            ["out", "--minutes", "0.05", "--frames", "20", "--methods", "PET"],
+            "| PET: meV/Å, meV/atom (steps) |",
+            marks=[NEEDS_DATA, pytest.mark.slow],
+        ),
     ],
 )
 def test_scripts(script, arguments, found, tmp_path):
