@@ -13,7 +13,8 @@ import ase.io
 from ase import Atoms
 
 from ..datasets.registry import FOLDER, local_folders, nearest, registered
-from .settings import Frames, parse_slice
+from .settings import Frames
+from .slices import parse_slice
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pointedge.potentials.training.reading import (
     read_frames,
     refuse_overlap,
 )
-from pointedge.potentials.training.settings import Data, Frames, parse_slice
+from pointedge.potentials.training.settings import Data, Frames
+from pointedge.potentials.training.slices import parse_slice
 
 FORCES = np.arange(6.0).reshape(2, 3)
 STRESS = np.array([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]])
