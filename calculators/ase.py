@@ -13,8 +13,9 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ..potentials.graph import Graph, read_inputs
 from ..potentials.neighbors import VerletList
+from ..potentials.neighbors.cells import volume
 from ..potentials.potential import Potential
-from .inputs import InputError, check_distances, check_structure, snapshot, volume
+from .inputs import InputError, check_distances, check_structure, snapshot
 from .models import load_potential
 from .settings import (
     OF_ENERGY,

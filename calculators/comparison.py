@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -11,15 +11,14 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from .inputs import volume
+from ..potentials.training.labels import KINDS, Keys, checked, contents, read_labels
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # place of xx ... in xx, yy, zz, yz, xz, xy
 COMMON = ("energy", "forces", "stress")  # what a calculator that says nothing is believed to give
 MOMENTS = ("dipole", "polarizability")
-QUANTITIES = (*COMMON, *MOMENTS)
+QUANTITIES = (*KINDS,)
 GETTERS: dict[str, Callable[[Atoms], Any]] = {  # forces first, since they give the energy too
     "forces": Atoms.get_forces,
     "stress": partial(Atoms.get_stress, voigt=False),
@@ -31,46 +30,25 @@ FAILURES = (ValueError, LookupError, RuntimeError, ArithmeticError)  # what calc
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Where labels stand: names in ``atoms.info``, ``atoms.arrays`` or the results of a calculator.
-
-    Units are eV, eV/Å and eV/Å³ in ASE's sign (negative = compressed); stress as 3×3, 9 or Voigt.
-    Dipoles are in e·Å, polarizabilities, 3×3 or 9, in any unit, which has to be the calculator's.
-    """
-
-    energy: str = "REF_energy"
-    forces: str = "REF_forces"
-    stress: str = "REF_stress"
-    dipole: str = "REF_dipole"
-    polarizability: str = "REF_polarizability"
-
-
-@dataclass(frozen=True)
 class Frame:
-    """A structure with labels, and where it came from, for messages."""
+    """A structure with labels, where it came from, for messages, and names of unusual keys."""
 
     atoms: Atoms
     file: str = ""
     index: int = 0
-    keys: Keys = Keys()
+    keys: Keys = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"frame {self.index} of {self.file}" if self.file else f"frame {self.index}"
 
     def labels(self) -> dict[str, Array]:
-        """Labels by quantity, tensors as (3, 3); raises ValueError for none or a bad one."""
-        found = {}
-        for quantity, key in asdict(self.keys).items():
-            places = label_places(self.atoms, quantity)
-            value = next((p[key] for p in places.values() if p.get(key) is not None), None)
-            if value is not None:
-                found[quantity] = checked(
-                    value, quantity, len(self.atoms), f"label {key} of {self}"
-                )
+        """Labels by quantity, see :func:`.labels.read_labels`; raises ValueError if it has none."""
+        found, _ = read_labels(self.atoms, self.keys, str(self))
         if not found:
-            wanted = ", ".join(key for key in asdict(self.keys).values() if key)
-            has = "; ".join(f"{n} {', '.join(p)}" for n, p in label_places(self.atoms).items() if p)
-            raise ValueError(f"{self} has no label: looked for {wanted}; it has {has}.")
+            has = ", ".join(key for key, _ in contents(self.atoms))
+            raise ValueError(
+                f"{self} has no label (stress is one where the cell spans a volume); it has {has}."
+            )
         return found
 
 
@@ -113,10 +91,11 @@ class Comparison:
     ) -> Comparison:
         """Put one frame into arrays; quantities that are absent become NaN."""
         size = len(frame.atoms)
+        shapes = {"energy": (1,), "forces": (size, 3), "dipole": (1, 3)}
         columns = {}
         for prefix, values in (("", labels), ("predicted_", predictions)):
             for name in QUANTITIES:
-                shape = (size, 3) if name == "forces" else (1, *label_shapes(name, size)[0])
+                shape = shapes.get(name, (1, 3, 3))
                 value_or_nan = np.broadcast_to(values.get(name, np.array(np.nan)), shape)
                 columns[prefix + name] = value_or_nan.astype(np.float64)
         return cls(
@@ -152,39 +131,6 @@ class Comparison:
         return np.asarray(counts / self.sizes[:, None])
 
 
-def label_places(atoms: Atoms, quantity: str = "forces") -> dict[str, dict[str, Any]]:
-    """The dictionaries in which a structure may carry labels of a quantity, by name."""
-    results = {} if atoms.calc is None else atoms.calc.results
-    arrays = {"arrays": atoms.arrays} if quantity == "forces" else {}  # numbers of every atom
-    return {"info": atoms.info, **arrays, "results": results}
-
-
-def label_shapes(quantity: str, atoms: int) -> list[tuple[int, ...]]:
-    """Shapes that a label of a quantity may have; it is brought to the first one."""
-    shapes: dict[str, list[tuple[int, ...]]] = {
-        "energy": [()],
-        "forces": [(atoms, 3)],
-        "stress": [(3, 3), (6,), (9,)],
-        "dipole": [(3,)],
-        "polarizability": [(3, 3), (9,)],
-    }
-    return shapes[quantity]
-
-
-def checked(value: Any, quantity: str, atoms: int, what: str) -> Array:
-    """Return a label or prediction in float64, tensors (3, 3); raises ValueError if malformed."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{what} is not a number but {value!r}.") from None
-    shapes = label_shapes(quantity, atoms)
-    if array.shape not in shapes:
-        raise ValueError(f"{what} has shape {array.shape}; expected {shapes[0]}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{what} holds a value that is not finite.")
-    return array[VOIGT] if array.shape == (6,) else array.reshape(shapes[0])
-
-
 def chunks(frames: Iterable[Atoms | Frame], atoms: int) -> Iterator[list[Frame]]:
     """Frames in lists of at least so many atoms; plain structures get the default keys."""
     chunk: list[Frame] = []
@@ -207,10 +153,9 @@ def implements(calculator: Any, quantity: str) -> bool:
     return quantity in getattr(calculator, "implemented_properties", COMMON)
 
 
-def wanted(calculator: Any, frame: Frame, labels: dict[str, Array]) -> tuple[str, ...]:
+def wanted(calculator: Any, labels: dict[str, Array]) -> tuple[str, ...]:
     """What to ask of a calculator: what it gives and the frame has labels of, maybe nothing."""
-    missing = () if volume(np.asarray(frame.atoms.cell)) else ("stress",)
-    return tuple(q for q in labels if implements(calculator, q) and q not in missing)
+    return tuple(q for q in labels if implements(calculator, q))
 
 
 def predict(
@@ -230,7 +175,7 @@ def predict(
             size = len(frames[k].atoms)
             for name in names:
                 what = f"predicted {name} of {frames[k]}"
-                predictions[k][name] = checked(result[name], name, size, what)
+                predictions[k][name] = checked(result[name], KINDS[name], size, what)
     return predictions
 
 

@@ -124,7 +124,7 @@ def evaluate(
     seconds = 0.0
     for chunk in chunks(frames, chunk_atoms):
         labels = [frame.labels() for frame in chunk]
-        asked = [wanted(calculator, *pair) for pair in zip(chunk, labels, strict=True)]
+        asked = [wanted(calculator, label) for label in labels]
         if not sizes:  # warm-up
             first = next((k for k, names in enumerate(asked) if names), 0)
             predict(calculator, chunk[first : first + 1], asked[first : first + 1])
@@ -161,10 +161,9 @@ def _nothing(calculator: Any, c: Comparison) -> str:
     """Why nothing can be compared; a sentence."""
     labels = [name for name in QUANTITIES if not np.isnan(getattr(c, name)).all()]
     given = [name for name in QUANTITIES if implements(calculator, name)]
-    where = " (stress only where the cell spans a volume)" if "stress" in labels else ""
     return (
         f"there is nothing to compare: the frames have labels of {', '.join(labels)}, and the "
-        f"calculator gives {', '.join(given) or 'none of these'}{where}; take frames with such "
+        f"calculator gives {', '.join(given) or 'none of these'}; take frames with such "
         "labels, or give their names."
     )
 
@@ -179,17 +178,10 @@ def _groups(c: Comparison, key: str) -> dict[str, Block]:
 def _notes(c: Comparison) -> list[str]:
     """What looks wrong, or is left out; a sentence each."""
     notes = [
-        f"{name.removesuffix('s')} labels are left out: the calculator gives no {name}."
-        for name in QUANTITIES
-        if name != "stress"
-        and (~np.isnan(getattr(c, name)) & np.isnan(getattr(c, f"predicted_{name}"))).any()
+        f"{label} labels are left out: the calculator gives no {name}."
+        for name, label in zip(QUANTITIES, ("energy", "force", *QUANTITIES[2:]), strict=True)
+        if (~np.isnan(getattr(c, name)) & np.isnan(getattr(c, f"predicted_{name}"))).any()
     ]
-    stress, predicted = c.stress[:, 0, 0], c.predicted_stress[:, 0, 0]
-    if skipped := int((~np.isnan(stress) & np.isnan(predicted)).sum()):
-        notes.append(
-            f"{skipped} stress labels are left out: the cell spans no volume, or the calculator "
-            "gives no stress."
-        )
     both = ~np.isnan(c.error("stress"))
     ours, theirs = c.predicted_stress[both], c.stress[both]
     if ours @ theirs < -0.5 * np.sqrt((ours @ ours) * (theirs @ theirs)):

@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from ..potentials.graph import DEFAULT_INPUTS, Graph
+from ..potentials.neighbors.cells import SMALLEST_SPAN, volume
 from ..potentials.spins import magnetic_moments, stored_moments
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 # Å. The shortest bond is 0.74 (H2). At this distance even two H atoms repel with about 100 eV
 # (ZBL), so that closer ones are duplicates, or the work of a broken step or cell.
 CLOSEST_DISTANCE = 0.1
-# Cell vectors, scaled to unit length, that span less than this are linearly dependent: even angles
-# of 1 degree still span a volume of 3e-4.
-SMALLEST_SPAN = 1e-6
 
 
 class InputError(ValueError):
@@ -89,12 +87,6 @@ def snapshot(atoms: Atoms, inputs: Sequence[str]) -> dict[str, np.ndarray]:
         else:
             state[name] = np.array(atoms.info.get(name, DEFAULT_INPUTS[name]))
     return state
-
-
-def volume(cell: np.ndarray) -> float:
-    """Volume in Å³ of the cell vectors (3, 3) as they are given; 0 where they span none."""
-    size = abs(float(np.linalg.det(cell)))
-    return size if size > SMALLEST_SPAN * float(np.linalg.norm(cell, axis=1).prod()) else 0.0
 
 
 def _check_species(atoms: Atoms, species: tuple[int, ...], where: str) -> None:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from pointedge.calculators import PotentialCalculator
-from pointedge.calculators.comparison import Frame, Keys
+from pointedge.calculators.comparison import Frame
 from pointedge.calculators.evaluation import evaluate
 from pointedge.calculators.irreps import irrep_usage, rmse
 from pointedge.potentials.equivariant.convolution import ConvolutionConfig
@@ -34,6 +34,7 @@ from pointedge.potentials.equivariant.widths import (
     number_of_parameters,
 )
 from pointedge.potentials.training.config import TrainingConfig
+from pointedge.potentials.training.labels import keys_of
 from pointedge.potentials.training.reading import find_file
 from pointedge.potentials.training.run import train
 
@@ -90,7 +91,7 @@ def run(task: str, name: str, seed: int, folder: Path, epochs: int | None) -> di
     train(config, folder, folder=source.parent, report=lambda line: None)
     minutes = (time.perf_counter() - start) / 60
     path = find_file(file, source.parent)
-    keys = Keys(dipole=config.data.dipole_key)
+    keys = keys_of(config.data)
     everything = [a for a in ase.io.read(path, ":") if split in (None, a.info.get("split"))]
     frames = [Frame(a, str(path), k, keys) for k, a in enumerate(everything)][selection]
     calculator = PotentialCalculator(folder / "best.safetensors")

@@ -73,7 +73,7 @@ def show_table(
 ) -> None:
     """Print what frames there are, their labels and ranges, and what is suspicious about them."""
     from ...potentials.training.dataset import FrameSource
-    from ...potentials.training.labels import KINDS
+    from ...potentials.training.labels import KINDS, keys_of
     from ...potentials.training.settings import Data, Frames
     from ...potentials.training.table import common_frames, table_lines
 
@@ -91,7 +91,7 @@ def show_table(
         for name, parts in selections.items()
     ]
     for one in sets:
-        one.summary.keys.check(one.summary.name, settings)
+        one.summary.keys.check(one.summary.name, keys_of(settings))
     print("\n".join(table_lines([one.summary for one in sets])))
     for line in common_frames({one.summary.name: one.hashes for one in sets}):
         print(f"warning: {line}")

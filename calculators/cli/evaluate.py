@@ -7,22 +7,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Device, Dtype, Model, Symmetrize, print_table
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
-    from ..comparison import Frame, Keys
+    from ...potentials.training.labels import Keys
+    from ..comparison import Frame
     from ..errors import Block, Errors, WorstFrame
     from ..evaluation import Evaluation
 
 PLOTS = (".png", ".pdf", ".svg")
 Key = Annotated[
-    str | None, typer.Option(help="name of the label; default: REF_..., or what is found")
+    str | None, typer.Option(help="its name in the files; default: REF_... and other usual ones")
 ]
 
 
@@ -45,6 +44,7 @@ def evaluate(
     stress_key: Key = None,
     dipole_key: Key = None,
     polarizability_key: Key = None,
+    magmoms_key: Key = None,
     device: Device = None,
     dtype: Dtype = None,
     symmetrize: Symmetrize = None,
@@ -61,18 +61,19 @@ def evaluate(
         raise ValueError(f"cannot plot into {plot}; its suffix has to be {' or '.join(PLOTS)}.")
     files = [find_file(name, Path()) for name in data]
     calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
-    requested = {
-        "energy": energy_key,
-        "forces": forces_key,
-        "stress": stress_key,
-        "dipole": dipole_key,
-        "polarizability": polarizability_key,
-    }
+    keys = named(
+        energy=energy_key,
+        forces=forces_key,
+        stress=stress_key,
+        dipole=dipole_key,
+        polarizability=polarizability_key,
+        magmoms=magmoms_key,
+    )
     used: list[str] = []
     with progress_bar_of_frames() as (expect, advance):
         found = run(
             calculator,
-            read_frames(files, requested, limit, used, expect),
+            read_frames(files, keys, limit, used, expect),
             model=model,
             group_by=group_by,
             rotations=rotations,
@@ -86,101 +87,47 @@ def evaluate(
         found.plot(plot)
 
 
+def named(**keys: str | None) -> Keys:
+    """The keys that options name."""
+    return {label: key for label, key in keys.items() if key is not None}
+
+
 def read_frames(
     files: Iterable[Path],
-    requested: dict[str, str | None],
+    keys: Keys,
     limit: int | None,
     used: list[str],
     expect: Callable[[int], None],
 ) -> Iterator[Frame]:
-    """Read one file after the other; ``used`` gets a line per file that names its labels."""
-    import ase.io
-    import numpy as np
-
-    from ..comparison import COMMON, Frame
-
-    for file in files:
-        try:
-            structures: Any = ase.io.read(file, ":")
-        except (ase.io.formats.UnknownFileTypeError, LookupError, ValueError, OSError) as error:
-            raise ValueError(f"{file} cannot be read by ASE: {error}") from error
-        if not structures:
-            raise ValueError(f"{file} holds no frames that ASE can read.")
-        keys = find_keys(structures, requested, str(file))
-        labels = ", ".join(
-            f"{name} {key or 'none'}" for name, key in vars(keys).items() if key or name in COMMON
-        )
-        count = min(limit or len(structures), len(structures))
-        used.append(f"{file}: {count} of {len(structures)} frames, labels are {labels}")
-        expect(count)
-        for index in np.linspace(0, len(structures) - 1, count).round().astype(int).tolist():
-            yield Frame(structures[index], str(file), index, keys)
-
-
-def find_keys(structures: list[Atoms], requested: dict[str, str | None], file: str) -> Keys:
-    """Choose the labels of a file: as requested, else REF_..., else what is there by another name.
-
-    Dipoles and polarizabilities, whose units vary, have to be requested under other names.
+    """Read one file after the other; ``used`` gets a line per file that names its labels.
 
     Raises:
-        ValueError: a requested label is absent, several could be meant, or there is none at all.
+        ValueError: a file cannot be read, has no label, or lacks one that ``keys`` name.
     """
-    from ..comparison import Keys, label_places
-
-    names: dict[str, set[str]] = {quantity: set() for quantity in requested}
-    everything: dict[str, None] = {}
-    for atoms in structures:
-        for place in label_places(atoms).values():
-            everything.update(dict.fromkeys(place))
-        for quantity, known in names.items():
-            for place in label_places(atoms, quantity).values():
-                known.update(k for k, value in place.items() if _fits(quantity, value, len(atoms)))
-    chosen = {
-        quantity: _choose(quantity, names[quantity], key, file, list(everything))
-        for quantity, key in requested.items()
-    }
-    if not any(chosen.values()):
-        *others, last = requested
-        raise ValueError(
-            f"{file} has no {', '.join(others)} or {last} by a usual name; it has "
-            f"{', '.join(everything)}; name one with --energy-key, --dipole-key and the like."
-        )
-    return Keys(**chosen)
-
-
-def _choose(
-    quantity: str, known: set[str], key: str | None, file: str, everything: list[str]
-) -> str:
-    from ..comparison import COMMON
-
-    if key is not None:
-        if key in known:
-            return key
-        raise ValueError(
-            f"{file} has no {quantity} called {key!r}; it has {', '.join(everything)}."
-        )
-    for usual in (f"REF_{quantity}", quantity):
-        if usual in known:
-            return usual
-    if quantity not in COMMON:
-        return ""
-    stem = quantity.removesuffix("s")  # also "dft_force"; "mag_forces" act on moments
-    similar = sorted(k for k in known if stem in k.lower() and "mag" not in k.lower())
-    if len(similar) > 1:
-        raise ValueError(
-            f"{file} has several labels that may be the {quantity}: {', '.join(similar)}; "
-            f"choose one with --{quantity}-key."
-        )
-    return similar[0] if similar else ""
-
-
-def _fits(quantity: str, value: Any, atoms: int) -> bool:
     import numpy as np
 
-    from ..comparison import label_shapes
+    from ...potentials.training.labels import KINDS, KeyCount, read_labels, with_named_moments
+    from ...potentials.training.reading import read_file
+    from ..comparison import Frame
 
-    array = np.asarray(value)
-    return array.dtype.kind in "fiu" and array.shape in label_shapes(quantity, atoms)
+    for file in files:
+        found = KeyCount()
+        frames = []
+        for read in read_file(file):
+            atoms = with_named_moments(read.atoms, keys, str(read))
+            found.add(atoms, read_labels(atoms, keys, str(read))[1])
+            frames.append(Frame(atoms, str(file), read.index, keys))
+        found.check(str(file), keys)
+        if not found.taken.keys() & KINDS.keys():
+            raise ValueError(
+                f"{file} has no label by a usual name, but {', '.join(sorted(found.others))}; "
+                "name one with --energy-key, --dipole-key and the like."
+            )
+        count = min(limit or len(frames), len(frames))
+        used.append(f"{file}: {count} of {len(frames)} frames; {found}")
+        expect(count)
+        for index in np.linspace(0, len(frames) - 1, count).round().astype(int).tolist():
+            yield frames[index]
 
 
 def print_evaluation(found: Evaluation) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .evaluate import Key, number, progress_bar_of_frames, read_frames
+from .evaluate import Key, named, number, progress_bar_of_frames, read_frames
 from .options import Device, Dtype, Model, print_table
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def irreps(
     stress_key: Key = None,
     dipole_key: Key = None,
     polarizability_key: Key = None,
+    magmoms_key: Key = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
@@ -49,16 +50,17 @@ def irreps(
 
     require(projection)  # before what takes long
     calculator = PotentialCalculator(model, device=device, dtype=dtype)
-    requested = {
-        "energy": energy_key,
-        "forces": forces_key,
-        "stress": stress_key,
-        "dipole": dipole_key,
-        "polarizability": polarizability_key,
-    }
+    keys = named(
+        energy=energy_key,
+        forces=forces_key,
+        stress=stress_key,
+        dipole=dipole_key,
+        polarizability=polarizability_key,
+        magmoms=magmoms_key,
+    )
     used: list[str] = []
     files = [find_file(name, Path()) for name in data]
-    frames = list(read_frames(files, requested, limit, used, lambda count: None))
+    frames = list(read_frames(files, keys, limit, used, lambda count: None))
     with progress_bar_of_frames("evaluations") as (expect, advance):
         expect(number_of_evaluations(calculator, frames))
         found = irrep_usage(calculator, frames, model=model, threshold=prune, progress=advance)

@@ -1,9 +1,14 @@
-"""Cells with open axes, completed to three independent vectors for the search only."""
+"""Cells: what they span, and their completion where axes are open, for the search only."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# Cell vectors, scaled to unit length, that span less than this are linearly dependent: even angles
+# of 1 degree still span a volume of 3e-4.
+SMALLEST_SPAN = 1e-6
 
 
 def complete_cell(cell: Tensor, pbc: Tensor) -> Tensor:
@@ -59,3 +64,9 @@ def _normalize(vector: Tensor) -> Tensor:
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     product: Tensor = torch.linalg.cross(a, b, dim=-1)
     return product
+
+
+def volume(cell: np.ndarray) -> float:
+    """Volume in Å³ of the cell vectors (3, 3) as they are given; 0 where they span none."""
+    size = abs(float(np.linalg.det(cell)))
+    return size if size > SMALLEST_SPAN * float(np.linalg.norm(cell, axis=1).prod()) else 0.0

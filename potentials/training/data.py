@@ -12,7 +12,7 @@ from ase import Atoms
 from torch import Tensor
 
 from ..graph import Graph, random_rotations
-from .labels import read_labels
+from .labels import keys_of, read_labels, with_named_moments
 from .settings import Data
 
 LABELS = ("energy", "forces", "stress", "dipole", "polarizability")
@@ -79,7 +79,9 @@ def labelled(
     Raises:
         ValueError: a label is ambiguous, of wrong shape or not finite, or no graph can be built.
     """
-    labels, _ = read_labels(atoms, data, where)
+    keys = keys_of(data)
+    atoms = with_named_moments(atoms, keys, where)
+    labels, _ = read_labels(atoms, keys, where)
     return with_labels([atoms], [labels], [frame_weight(atoms, data, where)], cutoff, inputs)
 
 

@@ -11,18 +11,19 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from ..datasets.hashes import frame_hash
 from ..graph import Graph
 from .data import LABELS, Batch, frame_weight, with_labels
-from .labels import read_labels
+from .labels import keys_of, read_labels, with_named_moments
 from .reading import Frame, find_file, iterate_frames
 from .settings import Data, Frames
 from .storage import CacheWriter, Columns, MemoryWriter, Writer, open_cache
 from .summary import Summarizer, Summary
 
 CHUNK = 2000  # atoms
-KEYS = {*(f"{label}_key" for label in LABELS), "weight_key", "group_weights"}
+KEYS = {*(f"{label}_key" for label in LABELS), "magmoms_key", "weight_key", "group_weights"}
 CACHE_FORMAT = 1  # to be raised when columns change their meaning
 PER_ATOM = ("positions", "species", "magmoms", "forces", "degree")
 PER_EDGE = ("neighbors", "shifts")
@@ -210,19 +211,20 @@ def _collect(
 ) -> Summary:
     """Write all frames, each looked at once."""
     summarizer = Summarizer(name, cutoff)
+    keys = keys_of(data)
     groups = {key: set(factors) for key, factors in data.group_weights.items()}
     for chunk in _chunks(frames):
-        structures = [frame.atoms for frame in chunk]
         names = [str(frame) for frame in chunk]
-        found = [read_labels(a, data, where) for a, where in zip(structures, names, strict=True)]
-        labels, used = [one for one, _ in found], [keys for _, keys in found]
+        structures = [with_named_moments(frame.atoms, keys, str(frame)) for frame in chunk]
+        found = [read_labels(a, keys, where) for a, where in zip(structures, names, strict=True)]
+        labels, used = [one for one, _ in found], [one for _, one in found]
         weights = [frame.weight * frame_weight(frame.atoms, data, str(frame)) for frame in chunk]
         for key, values in groups.items():
             values -= {str(a.info.get(key)) for a in structures}
         try:
             batch = with_labels(structures, labels, weights, cutoff, inputs)
         except ValueError:
-            _name_the_bad_one(chunk, cutoff, inputs)
+            _name_the_bad_one(names, structures, cutoff, inputs)
             raise
         hashes = [frame_hash(a) for a in structures]
         summarizer.add(names, structures, batch, used, hashes)
@@ -250,12 +252,14 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield chunk
 
 
-def _name_the_bad_one(chunk: Sequence[Frame], cutoff: float, inputs: tuple[str, ...]) -> None:
-    for frame in chunk:
+def _name_the_bad_one(
+    names: Sequence[str], structures: Sequence[Atoms], cutoff: float, inputs: tuple[str, ...]
+) -> None:
+    for name, atoms in zip(names, structures, strict=True):
         try:
-            Graph.from_atoms(frame.atoms, cutoff, inputs=inputs)
+            Graph.from_atoms(atoms, cutoff, inputs=inputs)
         except ValueError as error:
-            raise ValueError(f"{frame}: {error}") from error
+            raise ValueError(f"{name}: {error}") from error
 
 
 def _rows(batch: Batch, hashes: Sequence[str]) -> Columns:

@@ -11,6 +11,7 @@ from ..datasets.registry import known_test_frames
 from .config import TrainingConfig
 from .data import LABELS
 from .dataset import FrameDataset, FrameSource
+from .labels import keys_of
 from .reading import refuse_known_tests, refuse_overlap
 from .settings import Data, Loss
 
@@ -67,7 +68,7 @@ def open_sets(
     if not config.data.train_on_test_splits:
         refuse_known_tests(sets[TRAINING].hashes, known_test_frames())
     for name, frames in sets.items():
-        frames.summary.keys.check(name, config.data)
+        frames.summary.keys.check(name, keys_of(config.data))
         if name != TEST:
             _require_labels(config, name, frames)
     return sets

@@ -94,6 +94,11 @@ class Data(Strict):
     polarizability_key: Key = Field(
         AUTO, description="any unit; 3x3, symmetric; auto: REF_polarizability, polarizability"
     )
+    magmoms_key: str = Field(
+        AUTO,
+        description="μ_B, a number or vector per atom, an input of spin-aware models; auto:"
+        " initial_magmoms, REF_spin, REF_magmoms, magmoms",
+    )
     train_on_test_splits: bool = Field(
         False, description="allow training frames that are in a test split of the registry"
     )

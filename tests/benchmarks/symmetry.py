@@ -40,9 +40,11 @@ KINDS = ("octahedral", "lebedev:3", "lebedev:5", "lebedev:7", "ecse", "ecse-stru
 FEW = {"reach": 3.0, "preference": 6.0}
 
 
-def frames_ms(box: Atoms, cutoff: float, settings: FrameSettings, repeats: int) -> float:
-    """Median time to build all frames of a structure, on one thread."""
-    graph = Graph.from_atoms(box, cutoff)
+def frames_ms(
+    box: Atoms, cutoff: float, settings: FrameSettings, repeats: int, device: str
+) -> float:
+    """Median time to build all frames of a structure, on a GPU or one thread."""
+    graph = Graph.from_atoms(box, cutoff).to(device)
     vectors = graph.edge_vectors()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -50,7 +52,7 @@ def frames_ms(box: Atoms, cutoff: float, settings: FrameSettings, repeats: int) 
         return median_ms(
             lambda: make_frames(vectors, graph.centers, graph.num_atoms, cutoff, settings),
             repeats,
-            "cpu",
+            device,
         )
     finally:
         torch.set_num_threads(threads)
@@ -82,15 +84,17 @@ def main() -> None:
     parser.add_argument("--layers", help="checkpoint with symmetric layers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    device = arguments.device
     box = read_structure(None)
     results: list[dict[str, object]] = []
     for name, settings in {
         "research": RadiusSettings(parity="SO3"),
         "few": ScoreSettings(**FEW),
     }.items():
-        ours = frames_ms(box, 4.0, settings, arguments.repeats)
+        ours = frames_ms(box, 4.0, settings, arguments.repeats, device)
         loops = loops_ms(box, 4.0, settings, atoms=4)
         print(f"frames of {len(box)} atoms, {name:8}: {ours:8.1f} ms; loops {loops:10.0f} ms")
         results.append({"frames": name, "ms": ours, "loops_ms": loops})
@@ -111,9 +115,11 @@ def main() -> None:
         for kind in (None, *kinds, "layers"):
             potential = layers if kind == "layers" else plain
             symmetrize = None if kind == "layers" else kind
-            exact = PETCalculator(potential, dtype="float64", symmetrize=symmetrize)
-            calculator = PETCalculator(potential, symmetrize=symmetrize)
-            ms = median_ms(md_step(calculator, atoms), arguments.repeats, "cpu")
+            exact = PETCalculator(
+                potential, device=device, dtype="float64", symmetrize=symmetrize
+            )
+            calculator = PETCalculator(potential, device=device, symmetrize=symmetrize)
+            ms = median_ms(md_step(calculator, atoms), arguments.repeats, device)
             reference = reference or ms
             energy, forces = discrepancy(exact, atoms, arguments.turns)
             row = (where, kind or "none", ms, ms / reference, energy, forces)

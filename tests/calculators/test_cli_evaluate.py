@@ -1,6 +1,5 @@
 """The verb `evaluate`: labels, tables, files and one-line errors."""
 
-import io
 import json
 import sys
 
@@ -13,14 +12,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
 from pointedge.calculators.cli import app, main
-from pointedge.calculators.cli.evaluate import find_keys
+from pointedge.calculators.cli.evaluate import named, read_frames
 from pointedge.potentials.checkpoint import save
 
 from .conftest import small_potential
 from .labelled import with_moments
 
 EMT_MODEL = "ase.calculators.emt:EMT"
-NO_KEYS = dict.fromkeys(("energy", "forces", "stress", "dipole", "polarizability"))
 
 
 def copper(count=3):
@@ -74,8 +72,7 @@ def fail(monkeypatch, capsys, *arguments):
 
 def test_tables(data):
     lines = invoke(EMT_MODEL, data, "--group-by", "kind", "--rotations", 2).splitlines()
-    labels = "labels are energy REF_energy, forces REF_forces, stress REF_stress"
-    assert lines[0] == f"{data}: 3 of 3 frames, {labels}"
+    assert lines[0].startswith(f"{data}: 3 of 3 frames; energy = REF_energy (3 frames), eV; for")
     assert lines[1] == f"{EMT_MODEL}: 3 frames, 12 atoms"
     rows = {line.split()[0]: line.split() for line in lines if line}
     assert "per component" in lines[3]
@@ -113,63 +110,49 @@ def test_labels_of_a_calculator_are_found_and_named(tmp_path):
     path = tmp_path / "results.xyz"
     ase.io.write(path, copper())
     output = invoke(EMT_MODEL, path)
-    assert output.startswith(
-        f"{path}: 3 of 3 frames, labels are energy energy, forces forces, stress"
-    )
+    assert output.startswith(f"{path}: 3 of 3 frames; energy = energy (3 frames), eV; forces = ")
 
 
-def keys(*frames, **requested):
-    file = io.StringIO()
-    ase.io.write(file, frames, format="extxyz")
-    file.seek(0)
-    found = find_keys(ase.io.read(file, ":", format="extxyz"), NO_KEYS | requested, "f.xyz")
-    return found.energy, found.forces, found.stress
+def chosen(tmp_path, *frames, **requested):
+    file = tmp_path / "f.xyz"
+    ase.io.write(file, frames)
+    used = []
+    list(read_frames([file], named(**requested), None, used, lambda count: None))
+    return used[0].removeprefix(f"{file}: {len(frames)} of {len(frames)} frames; ")
 
 
-def test_choice_of_labels():
-    (atoms,) = copper(1)
-    assert keys(atoms) == ("energy", "forces", "stress")
-    atoms.info["REF_energy"] = 1.0
-    assert keys(atoms) == ("REF_energy", "forces", "stress")
-    assert keys(atoms, energy="energy") == ("energy", "forces", "stress")
-    (other,) = copper(1)
-    assert keys(renamed(other, "dft_")) == ("dft_energy", "dft_forces", "dft_stress")
-    other.arrays["mag_forces"] = np.zeros((4, 3))
-    other.info["energy_unit"] = "eV"  # no number
-    assert keys(other)[:2] == ("dft_energy", "dft_forces")
-    other.info["xtb_energy"] = 0.0
-    with pytest.raises(ValueError, match="dft_energy, xtb_energy; choose one with --energy-key"):
-        keys(other)
-    assert keys(other, energy="xtb_energy")[0] == "xtb_energy"
-    with pytest.raises(ValueError, match=r"f.xyz has no forces called 'F'; it has .*dft_forces"):
-        keys(other, energy="xtb_energy", forces="F")
-    with pytest.raises(
-        ValueError, match=r"f.xyz has no energy, .* or polarizability by a usual name"
-    ):
-        keys(bulk("Cu"))
+def test_choice_of_labels(tmp_path):
+    for prefix in ("", "dft_", "REF_"):
+        atoms = renamed(copper(1)[0], prefix)
+        stated = chosen(tmp_path, atoms)
+        for label, unit in {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}.items():
+            assert f"{label} = {prefix}{label} (1 frames), {unit}" in stated
+    atoms.info["xtb_energy"] = 0.0
+    atoms.arrays["mag_forces"] = np.zeros((4, 3))
+    assert chosen(tmp_path, atoms).endswith("; not labels: kind, mag_forces, xtb_energy")
+    assert "energy = xtb_energy (1 frames)" in chosen(tmp_path, atoms, energy="xtb_energy")
+    atoms.info["dft_energy"] = 3.0
+    with pytest.raises(ValueError, match=r"REF_energy and dft_energy of frame 0 of .* differ"):
+        chosen(tmp_path, atoms)
+    with pytest.raises(ValueError, match=r"no .* frame has 'F', named as its forces; there are"):
+        chosen(tmp_path, atoms, energy="xtb_energy", forces="F")
+    with pytest.raises(ValueError, match=r"f.xyz has no label by a usual name, but "):
+        chosen(tmp_path, bulk("Cu"))
     water = molecule("H2O")
     water.info["REF_energy"] = -14.0
-    assert keys(water, bulk("Cu")) == ("REF_energy", "", "")
+    assert chosen(tmp_path, water, bulk("Cu")).startswith("energy = REF_energy (1 frames), eV; no")
 
 
-def test_choice_of_moments():
-    def chosen(*structures, **requested):
-        found = find_keys(list(structures), NO_KEYS | requested, "f.xyz")
-        return found.dipole, found.polarizability
-
+def test_choice_of_moments(tmp_path):
     water = molecule("H2O")
     water.info.update(mu=np.zeros(3), alpha=np.zeros(9), total_dipole=np.zeros(3))
-    assert chosen(water, dipole="mu") == ("mu", "")  # no guess: units vary
-    assert chosen(water, dipole="mu", polarizability="alpha") == ("mu", "alpha")
-    with pytest.raises(ValueError, match=r"f.xyz has no dipole called 'alpha'"):
-        chosen(water, dipole="alpha")
-    with pytest.raises(ValueError, match=r"it has mu, .*; name one with --energy-key"):
-        chosen(water)
-    water.info["dipole"] = np.zeros(3)
-    water.arrays["polarizability"] = np.eye(3)  # of atoms
-    assert chosen(water) == ("dipole", "")
-    water.info.update(REF_dipole=np.zeros(3), polarizability=np.eye(3))
-    assert chosen(water) == ("REF_dipole", "polarizability")
+    assert "dipole = mu (1 frames), e·Å; not" in chosen(tmp_path, water, dipole="mu")
+    stated = chosen(tmp_path, water, dipole="mu", polarizability="alpha")
+    assert "polarizability = alpha (1 frames), any unit; not" in stated
+    with pytest.raises(ValueError, match=r"label alpha of frame 0 .* has shape \(9,\)"):
+        chosen(tmp_path, water, dipole="alpha")
+    with pytest.raises(ValueError, match=r"but alpha, mu, .*; name one with --energy-key"):
+        chosen(tmp_path, water)  # no guess: units vary
 
 
 def test_moments(tmp_path, monkeypatch, capsys):
@@ -182,7 +165,7 @@ def test_moments(tmp_path, monkeypatch, capsys):
     save(small_potential(properties=("dipole", "polarizability")), model)
     keys = ["--dipole-key", "qm7x_mu_raw", "--polarizability-key", "qm7x_alpha_raw"]
     lines = invoke(model, path, *keys, "--rotations", 2, "--json", written).splitlines()
-    assert lines[0].endswith("stress none, dipole qm7x_mu_raw, polarizability qm7x_alpha_raw")
+    assert "no stress; dipole = qm7x_mu_raw (2 frames), e·Å; polarizability = qm7x_a" in lines[0]
     rows = {line.split()[0]: line.split() for line in lines if line}
     assert not {"energy", "forces", "stress", "frame"} & rows.keys()
     found = json.loads(written.read_text())
@@ -205,13 +188,13 @@ def test_errors_are_one_line(monkeypatch, capsys, data, tmp_path):
     assert "parity.doc" in error(EMT_MODEL, data, "--plot", tmp_path / "parity.doc")
     assert "no frame has 'sort'" in error(EMT_MODEL, data, "--group-by", "sort")
     assert "2 rotations or more" in error(EMT_MODEL, data, "--rotations", 1)
-    assert "no energy called 'E'" in error(EMT_MODEL, data, "--energy-key", "E")
+    assert "'E', named as its energy" in error(EMT_MODEL, data, "--energy-key", "E")
     text = tmp_path / "text.md"
     text.write_text("no frames\n")
     assert f"{text} holds no frames" in error(EMT_MODEL, text)
     for name, content in (("empty.xyz", ""), ("cut.xyz", "2\n\nH 0 0 0\n"), ("a.py", "pass\n")):
         (tmp_path / name).write_text(content)
-        assert f"{name} cannot be read by ASE: " in error(EMT_MODEL, tmp_path / name)
+        assert f"{name} cannot be read after 0 frames: " in error(EMT_MODEL, tmp_path / name)
     atoms = bulk("Fe")
     atoms.info["REF_energy"] = 0.0
     ase.io.write(tmp_path / "iron.xyz", atoms)

@@ -212,7 +212,7 @@ BROKEN = {
     "keys that disagree": (
         changed(lambda a: a.info.update(energy=-1.0)),
         "REF_energy and energy of frame 2 of f.xyz differ",
-        "set data.energy_key",
+        "data.energy_key, or --energy-key",
     ),
     "energies of two kinds": (
         lambda f, t: edited("REF_energy", "free_energy")(f, t),
@@ -220,7 +220,7 @@ BROKEN = {
     ),
     "key that no frame has": (
         setting(dipole_key="mu"),
-        "no training frame has 'mu' for data.dipole_key; there are REF_energy",
+        "no training frame has 'mu', named as its dipole; there are REF_energy",
     ),
     "label of the loss that no frame has": (
         loss(energy=0, forces=0, stress=1),

@@ -9,7 +9,7 @@ from ase.db import connect
 
 from pointedge.potentials.datasets.hashes import frame_hash
 from pointedge.potentials.training.config import TrainingConfig
-from pointedge.potentials.training.labels import KeyCount, read_labels
+from pointedge.potentials.training.labels import KeyCount, keys_of, read_labels, with_named_moments
 from pointedge.potentials.training.reading import (
     iterate_frames,
     read_frames,
@@ -23,9 +23,9 @@ STRESS = np.array([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]])
 VOIGT = np.array([1.0, 2, 3, 4, 5, 6])
 
 
-def data(**keys) -> Data:
+def keys(**named):
     files = {"files": ["a"]}
-    return Data(train=files, validation=files, **keys)
+    return keys_of(Data(train=files, validation=files, **named))
 
 
 def dimer(k=0, **info):
@@ -105,15 +105,15 @@ def test_a_database_gives_its_key_value_pairs_and_results(tmp_path):
             atoms = calculated(k, energy=-float(k), forces=FORCES)
             database.write(atoms, group="ab"[k % 2], data={"virial": -24 * STRESS})
     frames = read_frames(Frames(files=["f.db"], index="::2", where={"group": ["a"]}), tmp_path)
-    assert [float(read_labels(a, data())[0]["energy"]) for a in frames] == [0, -2, -4]
-    np.testing.assert_allclose(read_labels(frames[0], data())[0]["stress"], STRESS)
+    assert [float(read_labels(a, keys())[0]["energy"]) for a in frames] == [0, -2, -4]
+    np.testing.assert_allclose(read_labels(frames[0], keys())[0]["stress"], STRESS)
 
 
 @pytest.mark.parametrize("name", ["f.traj", "f.json", "f.xyz"])
 def test_results_of_other_formats_are_labels(tmp_path, name):
     ase.io.write(tmp_path / name, [calculated(energy=-3.0, forces=FORCES, stress=VOIGT)])
     (atoms,) = read_frames(Frames(files=[name]), tmp_path)
-    labels, used = read_labels(atoms, data())
+    labels, used = read_labels(atoms, keys())
     assert used == {"energy": "energy", "forces": "forces", "stress": "stress"}
     np.testing.assert_allclose(labels["forces"], FORCES)
     np.testing.assert_allclose(labels["stress"], STRESS)
@@ -121,57 +121,57 @@ def test_results_of_other_formats_are_labels(tmp_path, name):
 
 @pytest.mark.parametrize("key", ["REF_energy", "energy", "dft_energy", "DFT_Energy", "TotEnergy"])
 def test_usual_names_in_any_case(key):
-    assert read_labels(dimer(**{key: -2.0}), data())[1] == {"energy": key}
+    assert read_labels(dimer(**{key: -2.0}), keys())[1] == {"energy": key}
 
 
 def test_the_energy_is_preferred_to_the_free_energy_which_stands_in_for_it():
     both = calculated(energy=-1.0, free_energy=-1.5)
-    assert read_labels(both, data())[0]["energy"] == -1.0
-    assert read_labels(both, data(energy_key="free_energy"))[0]["energy"] == -1.5
+    assert read_labels(both, keys())[0]["energy"] == -1.0
+    assert read_labels(both, keys(energy_key="free_energy"))[0]["energy"] == -1.5
     alone = calculated(free_energy=-1.5)
-    labels, _ = read_labels(alone, data())
+    labels, _ = read_labels(alone, keys())
     assert labels["energy"] == -1.5
     count = KeyCount()
     for atoms in (both, alone):
-        count.add(atoms, read_labels(atoms, data())[1])
+        count.add(atoms, read_labels(atoms, keys())[1])
     with pytest.raises(ValueError, match="energy and free_energy, which are different energies"):
-        count.check("training", data())
+        count.check("training", keys())
 
 
 def test_a_virial_becomes_a_stress():
     volume = 24.0
     for key in ("virial", "REF_virial"):
-        labels, _ = read_labels(dimer(**{key: -volume * STRESS.ravel()}), data())
+        labels, _ = read_labels(dimer(**{key: -volume * STRESS.ravel()}), keys())
         np.testing.assert_allclose(labels["stress"], STRESS)
     atoms = dimer(my_virial=-volume * VOIGT)
     np.testing.assert_allclose(
-        read_labels(atoms, data(stress_key="my_virial"))[0]["stress"], STRESS
+        read_labels(atoms, keys(stress_key="my_virial"))[0]["stress"], STRESS
     )
     molecule = dimer(stress=np.zeros(6))
     molecule.cell[:] = 0
-    assert "stress" not in read_labels(molecule, data())[0], "it has no volume"
+    assert "stress" not in read_labels(molecule, keys())[0], "it has no volume"
 
 
 def test_two_keys_of_one_label_may_agree_but_not_differ():
     atoms = dimer(REF_energy=-29943.90625, energy=-29943.906251)
-    assert read_labels(atoms, data())[1] == {"energy": "REF_energy"}
+    assert read_labels(atoms, keys())[1] == {"energy": "REF_energy"}
     atoms.info["energy"] = -29943.0
-    with pytest.raises(ValueError, match=r"differ by up to 0.906 eV; set data.energy_key"):
-        read_labels(atoms, data(), "frame 3 of f.xyz")
-    assert read_labels(atoms, data(energy_key="energy"))[0]["energy"] == -29943.0
-    assert "energy" not in read_labels(atoms, data(energy_key=None))[0]
+    with pytest.raises(ValueError, match=r"differ by up to 0.906 eV; name .*data.energy_key"):
+        read_labels(atoms, keys(), "frame 3 of f.xyz")
+    assert read_labels(atoms, keys(energy_key="energy"))[0]["energy"] == -29943.0
+    assert "energy" not in read_labels(atoms, keys(energy_key=None))[0]
 
 
 def test_the_statement_of_keys():
     count = KeyCount()
     for atoms in (dimer(REF_energy=-1.0, qm9_gap=2.0), dimer(energy=-1.0)):
-        count.add(atoms, read_labels(atoms, data())[1])
+        count.add(atoms, read_labels(atoms, keys())[1])
     assert str(count) == (
         "energy = REF_energy (1 frames), energy (1 frames), eV; no forces; no stress; "
         "not labels: k, qm9_gap"
     )
-    with pytest.raises(ValueError, match=r"no training frame has 'gap' for data.dipole_key; there"):
-        count.check("training", data(dipole_key="gap"))
+    with pytest.raises(ValueError, match="no training frame has 'gap', named as its dip"):
+        count.check("training", keys(dipole_key="gap"))
 
 
 def test_the_statement_names_the_moments():
@@ -179,7 +179,7 @@ def test_the_statement_names_the_moments():
     count = KeyCount()
     atoms = Atoms("Mn", magmoms=[5.0])
     atoms.arrays["REF_magmoms"] = np.array([4.6])
-    count.add(atoms, {})
+    count.add(atoms, read_labels(atoms, {})[1])
     assert "magnetic moments = initial_magmoms (1 frames), μ_B, an input" in str(count)
     assert str(count).endswith("not labels: REF_magmoms")
 
@@ -207,3 +207,26 @@ def test_frames_of_two_sets(file):
     with pytest.raises(ValueError, match="test frame 0 is validation frame 4"):
         refuse_overlap(hashes)
     refuse_overlap({name: hashes[name] for name in ("training", "validation")})
+
+
+def test_values_of_atoms_are_no_labels_of_frames():
+    atoms = Atoms("OHH", np.eye(3))
+    atoms.arrays["polarizability"] = np.eye(3)
+    atoms.info["REF_dipole"] = np.zeros(3)
+    assert list(read_labels(atoms, keys())[0]) == ["dipole"]
+
+
+def test_moments_by_another_name():
+    atoms = calculated(energy=-1.0)
+    atoms.arrays["spins"] = np.array([[0, 0, 1.0], [0, 1.0, 0]])
+    assert with_named_moments(atoms, keys()) is atoms
+    found = with_named_moments(atoms, keys(magmoms_key="spins"))
+    np.testing.assert_array_equal(found.get_initial_magnetic_moments(), atoms.arrays["spins"])
+    assert "initial_magmoms" not in atoms.arrays
+    labels, used = read_labels(found, keys(magmoms_key="spins"))
+    assert (float(labels["energy"]), used["magnetic moments"]) == (-1.0, "spins")
+    with pytest.raises(ValueError, match=r"frame 3 has no 'm', named as its moments; it has .*spi"):
+        with_named_moments(atoms, keys(magmoms_key="m"), "frame 3")
+    atoms.info["m"] = 2.0
+    with pytest.raises(ValueError, match=r"m of the frame has shape \(\); expected \(2,\)"):
+        with_named_moments(atoms, keys(magmoms_key="m"))
