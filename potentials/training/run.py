@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from lightning.fabric import Fabric
 
 from .. import checkpoint
 from ..datasets.hashes import data_hash
@@ -18,6 +19,7 @@ from ..potential import Potential
 from .baseline import fit_baseline
 from .config import TrainingConfig
 from .data import Batch
+from .dataset import FrameSource
 from .display import Display
 from .distill import distill_auxiliary
 from .finetune import prepare, started_from
@@ -27,7 +29,7 @@ from .module import TrainingModule
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
 from .results import finish, write_results
-from .sets import TRAINING, VALIDATION, open_sets, open_sources, species_of
+from .sets import TRAINING, VALIDATION, Sets, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
 
@@ -61,7 +63,7 @@ def train(
         UnwrittenError: a file cannot be written; once there is room the run can be resumed.
         RunStoppedError: a signal or ``run.max_time`` stopped the run; it can be resumed.
     """
-    settings, precision = config.run, config.optimization.precision
+    settings = config.run
     fabric = launch(device or settings.device, settings.devices, settings.num_nodes)
     files, first = RunFolder(output), fabric.is_global_zero
     display = Display(report if first else _silent, bar=progress_bar and first)
@@ -74,48 +76,81 @@ def train(
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
         torch.manual_seed(config.optimization.seed)
         files.keep_config(config, write=first)
-        refuse_elsewhere(precision, fabric.device)
-        sources = open_sources(config.data, folder)
-        potential = _initial_potential(config, folder, species_of(sources))
-        sets = open_sets(sources, config, potential.cutoff, potential.inputs, potential.properties)
+        refuse_elsewhere(config.optimization.precision, fabric.device)
+        with fabric.rank_zero_first() if config.data.cache else nullcontext():
+            sources = open_sources(config.data, folder)
+            potential = _initial_potential(config, folder, species_of(sources))
+            sets = open_sets(
+                sources, config, potential.cutoff, potential.inputs, potential.properties
+            )
         for line in table_lines([frames.summary for frames in sets.values()]):
             display.line(line)
-        batches = sets[TRAINING], sets[VALIDATION]
-        if config.start_from is None:
-            _normalize(potential, batches[0])
-        else:
-            prepare(potential, config.fine_tuning, batches[0], display.line)
-        potential.information["training_data_sha256"] = data_hash(sets[TRAINING].hashes)
-        potential.information["trained_on"] = config.data.description or ", ".join(
-            name for selection in config.data.train for name in selection.files
-        )
-        potential.information["training"] = config.model_dump()
-        module = TrainingModule(potential, config, reducer(fabric))
+        _prepare(potential, config, sets, display)
         try:
-            trainer = Trainer(fabric, module, config, *batches, files, display)
-            check_precision(potential, batches[0], precision, display.line)
-            with matrix_products(precision):
-                trainer.fit()
-            if not first:
-                return checkpoint.load(files.best)
-            if files.results.exists():
-                display.line(f"the run is complete, see {files.results}")
-                return checkpoint.load(files.best)
-            potential = finish(files.best, *batches, config, display.line, device=fabric.device)
-            if config.auxiliary:
-                step = math.ceil(len(sets[TRAINING]) / AUXILIARY_FRAMES)
-                chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
-                seed = config.optimization.seed
-                potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
-                checkpoint.save(potential, files.best)
-            for line in write_results(
-                files, potential.to(fabric.device), sets, config, trainer.summary()
-            ):
-                display.line(line)
+            trainer = _fit(potential, config, sets, fabric, files, display)
+            if first and not files.results.exists():
+                return _finish(trainer, config, sets, sources, display)
         except UnwrittenError as error:
             raise type(error)(
                 f"{error}; make room, and run the same command again to resume."
             ) from None
+    if first:
+        display.line(f"the run is complete, see {files.results}")
+    return checkpoint.load(files.best)
+
+
+def _prepare(potential: Potential, config: TrainingConfig, sets: Sets, display: Display) -> None:
+    """Fit baseline and scales, and write down where the potential comes from."""
+    training = sets[TRAINING]
+    if config.start_from is None:
+        _normalize(potential, training)
+    else:
+        prepare(potential, config.fine_tuning, training, display.line)
+    potential.information["training_data_sha256"] = data_hash(training.hashes)
+    potential.information["trained_on"] = config.data.description or ", ".join(
+        name for selection in config.data.train for name in selection.files
+    )
+    potential.information["training"] = config.model_dump()
+
+
+def _fit(
+    potential: Potential,
+    config: TrainingConfig,
+    sets: Sets,
+    fabric: Fabric,
+    files: RunFolder,
+    display: Display,
+) -> Trainer:
+    """Run the loop to its end."""
+    module = TrainingModule(potential, config, reducer(fabric))
+    batches = sets[TRAINING], sets[VALIDATION]
+    trainer = Trainer(fabric, module, config, *batches, files, display)
+    precision = config.optimization.precision
+    check_precision(potential, batches[0], precision, display.line)
+    with matrix_products(precision):
+        trainer.fit()
+    return trainer
+
+
+def _finish(
+    trainer: Trainer,
+    config: TrainingConfig,
+    sets: Sets,
+    sources: dict[str, FrameSource],
+    display: Display,
+) -> Potential:
+    """The best potential, with its auxiliary network, on a CPU; its errors are written."""
+    files, device = trainer.folder, trainer.fabric.device
+    batches = sets[TRAINING], sets[VALIDATION]
+    potential = finish(files.best, *batches, config, display.line, device=device)
+    if config.auxiliary:
+        step = math.ceil(len(sets[TRAINING]) / AUXILIARY_FRAMES)
+        chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
+        seed = config.optimization.seed
+        potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
+        checkpoint.save(potential, files.best)
+    for line in write_results(files, potential.to(device), sets, config, trainer.summary()):
+        display.line(line)
     return potential.cpu()
 
 

@@ -115,9 +115,7 @@ def main() -> None:
         for kind in (None, *kinds, "layers"):
             potential = layers if kind == "layers" else plain
             symmetrize = None if kind == "layers" else kind
-            exact = PETCalculator(
-                potential, device=device, dtype="float64", symmetrize=symmetrize
-            )
+            exact = PETCalculator(potential, device=device, dtype="float64", symmetrize=symmetrize)
             calculator = PETCalculator(potential, device=device, symmetrize=symmetrize)
             ms = median_ms(md_step(calculator, atoms), arguments.repeats, device)
             reference = reference or ms

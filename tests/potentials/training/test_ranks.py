@@ -36,8 +36,9 @@ def test_two_ranks_with_unequal_frames_and_missing_labels_match_one(config, tmp_
     config["optimization"] |= {"batch_atoms": 9, "max_epochs": 2}
     config["run"] = {"log_every": 1, "plot": False}
     port = free_port()
+    cached = config | {"data": config["data"] | {"cache": "cache"}}  # written by the first rank
     processes = [
-        apart.start(apart.in_float64, config, tmp_path, "two", rank, 2, port) for rank in range(2)
+        apart.start(apart.in_float64, cached, tmp_path, "two", rank, 2, port) for rank in range(2)
     ]
     assert apart.finish(apart.in_float64, config, tmp_path, "one") == 0
     for process in processes:
