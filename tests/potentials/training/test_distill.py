@@ -15,7 +15,8 @@ from pointedge.potentials.ecse.symmetrize import symmetrized
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.outputs import RANKS
 from pointedge.potentials.potential import Potential
-from pointedge.potentials.training.distill import distill_auxiliary, sparse_clusters
+from pointedge.potentials.training.clusters import sparse_clusters
+from pointedge.potentials.training.distill import distill_auxiliary
 
 from ...networks import tiny_pet
 from ...physics import numerics
