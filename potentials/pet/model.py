@@ -52,8 +52,13 @@ class PET(nn.Module):
         super().__init__()
         self.config = config
         self.cutoff = config.cutoff
-        # The production featuriser mixes in the reverse messages of the last layer too.
-        self.hops = config.num_gnn_layers + (config.featurizer == "feedforward")
+        # The production featuriser mixes in the reverse messages of the last layer too, and the
+        # adaptive cutoff of a pair counts the neighbours of both atoms.
+        self.hops = (
+            config.num_gnn_layers
+            + (config.featurizer == "feedforward")
+            + (config.num_neighbors_adaptive is not None)
+        )
         self.invariant = config.edge_input == "length" or (
             config.symmetry == "layers" and config.frames.parity == "O3"
         )

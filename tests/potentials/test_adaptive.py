@@ -2,15 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from pointedge.potentials.cutoff import bump
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.pet import PETConfig
 from pointedge.potentials.pet.adaptive import adaptive_cutoffs
+from pointedge.potentials.potential import edge_forces
 
 from .. import structures
+from ..networks import tiny_pet
 
 LARGEST = 4.0
 
@@ -157,3 +161,25 @@ def test_float32_is_close_to_float64():
     # The root answers to a neighbour's rounding by at most about that rounding.
     eps = torch.finfo(torch.float32).eps
     assert (single.double() - double).abs().max() <= 30 * LARGEST * eps
+
+
+@pytest.mark.parametrize("featurizer", ["residual", "feedforward"])
+@pytest.mark.parametrize("target", [None, 2.0])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_hops_reach_the_last_atom_that_an_energy_depends_on(featurizer, target, layers):
+    """A chain whose atoms see only the next ones: atom 0 depends on atoms up to ``hops``."""
+    network = tiny_pet(
+        0,
+        species=(8,),
+        cutoff=2.0,
+        featurizer=featurizer,
+        num_gnn_layers=layers,
+        num_neighbors_adaptive=target,
+    )
+    sideways = 0.3 * np.random.default_rng(0).normal(size=(8, 2))
+    chain = Atoms("O8", positions=np.c_[1.3 * np.arange(8), sideways])
+    graph = Graph.from_atoms(chain, network.cutoff)
+    vectors = graph.edge_vectors().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(graph, vectors)["energy"][0], vectors)
+    felt = edge_forces(gradient, graph).abs().sum(dim=1)
+    assert int(felt.nonzero().max()) == network.hops
