@@ -22,7 +22,7 @@ from pointedge.potentials.ecse.weights import RadiusSettings, smooth_maximum
 from pointedge.potentials.graph import Graph, random_rotations
 
 from ... import structures
-from ..published import CASES
+from ..published.cases import CASES
 from . import twin
 
 CUTOFF = 3.5

@@ -20,7 +20,7 @@ from pointedge.potentials.potential import Potential
 
 from ... import structures
 from ...networks import tiny_pet
-from ..published import metatrain_case
+from ..published.cases import metatrain_case
 from .test_frames import NAMES, REFERENCE
 
 CUTOFF = 2.8
