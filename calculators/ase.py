@@ -19,11 +19,15 @@ from .inputs import InputError, check_distances, check_structure, snapshot
 from .models import load_potential
 from .settings import (
     OF_ENERGY,
+    STANDARD_DEVIATIONS,
     check_available,
     check_properties,
+    knows_uncertainty,
     offered_properties,
     read_device,
     read_dtype,
+    read_threshold,
+    warn_of_uncertain,
 )
 
 # Edges of one model run of `calculate_many`. On a CPU anything above a thousand is as fast.
@@ -36,6 +40,8 @@ class PotentialCalculator(Calculator):
     """Energy (eV), energies (N,) (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³) of a potential.
 
     Of one that predicts them, also dipole (3,) (e·Å) and polarizability (3, 3) (its labels' unit).
+    Of one that knows how sure it is (``pointedge fit-uncertainty``), energy_std and energies_std
+    (N,), standard deviations in eV, which cost a forward pass where they are asked for.
 
     Energies contain the species' baseline, and are summed in float64 whatever the network's type.
     The stress is the symmetric virial over the volume of the structure's own cell, in ASE's order
@@ -51,6 +57,7 @@ class PotentialCalculator(Calculator):
         skin: neighbours are kept until an atom has moved by half of this, Å; 0: never.
         symmetrize: "ecse": exactly invariant under rotation and inversion, at the price of many
             evaluations; others: :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
+        warn_above: warn of atoms whose energy has a larger standard deviation than this, eV.
         compile: compile the network (not in this version).
 
     Raises:
@@ -69,6 +76,7 @@ class PotentialCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         symmetrize: str | None = None,
+        warn_above: float | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -77,7 +85,9 @@ class PotentialCalculator(Calculator):
         potential = load_potential(model, architecture=self.architecture, symmetrize=symmetrize)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
-        self.implemented_properties = offered_properties(potential.properties)
+        uncertain = knows_uncertainty(potential)
+        self.implemented_properties = offered_properties(potential.properties, uncertain)
+        self.warn_above = read_threshold(warn_above, uncertain)
         self._verlet = VerletList(potential.cutoff, skin=skin)
         self._state: dict[str, np.ndarray] = {}
         self.parameters.update(  # ASE writes these into trajectories and databases
@@ -101,7 +111,10 @@ class PotentialCalculator(Calculator):
         check_structure(atoms, self.potential, properties)
         graph = self._graph(atoms)
         check_distances(graph)
+        if self.warn_above is not None:
+            properties = [*properties, *STANDARD_DEVIATIONS]
         (self.results,) = self._evaluate(graph, properties)
+        warn_of_uncertain(self.results, self.warn_above, atoms)
         self._state = snapshot(atoms, self.potential.inputs)
         self.atoms = atoms.copy()
 
@@ -164,6 +177,11 @@ class PotentialCalculator(Calculator):
             energies = (prediction.energies + prediction.atomic_baseline).cpu().numpy()
             for result, e, part in zip(results, energy, np.split(energies, splits), strict=True):
                 result.update(energy=e, free_energy=e, energies=part.copy())
+        if not set(STANDARD_DEVIATIONS).isdisjoint(properties):
+            of_energy, of_energies = self.potential.standard_deviations(graph)
+            parts = np.split(of_energies.cpu().numpy(), splits)
+            for result, std, part in zip(results, of_energy.tolist(), parts, strict=True):
+                result.update(energy_std=std, energies_std=part.copy())
         if derivatives:
             forces = np.split(prediction.forces.cpu().numpy(), splits)
             virials, cells = prediction.virial.cpu().numpy(), graph.cell.cpu().numpy()

@@ -53,7 +53,7 @@ class CommitteeCalculator(AverageCalculator):
             for member in members
         ]
         super().__init__(self.members)
-        common = set(self.implemented_properties)
+        common = {name for name in self.implemented_properties if not name.endswith("_std")}
         self.implemented_properties = sorted(
             common | {f"{name}_std" for name in SPREADS if name in common}
         )

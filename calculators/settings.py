@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from ..potentials.suggestions import did_you_mean
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ..potentials.potential import Potential
+
 OF_ENERGY = ("energy", "free_energy", "energies", "forces", "stress")
+STANDARD_DEVIATIONS = ("energy_std", "energies_std")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def offered_properties(predicted: Sequence[str]) -> list[str]:
-    """ASE's names of what a potential gives that predicts these properties."""
-    return [p for name in predicted for p in (OF_ENERGY if name == "energy" else (name,))]
+def offered_properties(predicted: Sequence[str], uncertain: bool = False) -> list[str]:
+    """ASE's names of what a potential gives that predicts these, with uncertainties or without."""
+    offered = [p for name in predicted for p in (OF_ENERGY if name == "energy" else (name,))]
+    return [*offered, *(STANDARD_DEVIATIONS if uncertain else ())]
 
 
 def check_properties(properties: Sequence[str], offered: Sequence[str]) -> None:
@@ -56,6 +65,36 @@ def read_device(device: str | torch.device | None) -> torch.device:
             f"device {str(device)!r} cannot be used ({reason}); here: {', '.join(usable)}."
         ) from None
     return found
+
+
+def knows_uncertainty(potential: Potential) -> bool:
+    """Whether a potential gives standard deviations; one whose network is an average does not."""
+    return potential.rigidity is not None and hasattr(potential.network, "last_layer_features")
+
+
+def read_threshold(warn_above: float | None, uncertain: bool) -> float | None:
+    """Return a threshold in eV; raises ValueError where there is nothing to compare with it."""
+    if warn_above is not None and not uncertain:
+        raise ValueError(
+            "warn_above needs a model that knows how sure it is; give it that with `pointedge "
+            "fit-uncertainty`, and no symmetrize."
+        )
+    return warn_above
+
+
+def warn_of_uncertain(results: dict[str, Any], warn_above: float | None, atoms: Atoms) -> None:
+    """Warn of the atom whose energy is least sure, if that is above the threshold."""
+    if warn_above is None:
+        return
+    stds = results["energies_std"]
+    worst = int(stds.argmax())
+    if stds[worst] > warn_above:
+        warnings.warn(
+            f"the energy of {int((stds > warn_above).sum())} atoms is uncertain by more than "
+            f"{warn_above} eV, that of atom {worst} ({atoms.symbols[worst]}) by "
+            f"{stds[worst]:.3g}: the model knows little like its environment.",
+            stacklevel=2,
+        )
 
 
 def check_available(compile: bool) -> None:

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from .files import replacing
 from .potential import Potential
+from .rigidity import Rigidity
 from .suggestions import did_you_mean
 
 FORMAT_VERSION = 1
@@ -64,6 +65,7 @@ def save(potential: Potential, path: str | Path) -> None:
         **_describe(potential.network),
         "repulsion": potential.zbl is not None,
         "auxiliary": None if potential.auxiliary is None else _describe(potential.auxiliary),
+        "rigidity": None if potential.rigidity is None else len(potential.rigidity.whitening),
         "species": list(potential.species),
         "units": {"length": "Å", "energy": "eV"},
         "information": potential.information,
@@ -122,13 +124,15 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
     """
     description = describe(path)
     description["config"] = {**description["config"], **(changes or {})}
-    auxiliary = description.get("auxiliary")  # files before it was invented have none
+    # files before these were invented have none
+    auxiliary, rigidity = description.get("auxiliary"), description.get("rigidity")
     try:
         potential = Potential(
             _network(description),
             repulsion=description["repulsion"],
             information=description["information"],
             auxiliary=None if auxiliary is None else _network(auxiliary),
+            rigidity=None if rigidity is None else Rigidity(rigidity),
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None

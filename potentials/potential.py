@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .graph import Graph
 from .outputs import Outputs
+from .rigidity import Rigidity
 from .zbl import ZBL
 
 
@@ -97,6 +98,7 @@ class Potential(nn.Module):
         auxiliary: an invariant network that symmetrisation uses where an atom has no frame (see
             :mod:`pointedge.potentials.ecse`); the potential itself does not call it.
         information: what a model card says, plain values (data, errors, units).
+        rigidity: standard deviations of its energies, see :mod:`.rigidity`.
     """
 
     baseline: Tensor
@@ -110,10 +112,12 @@ class Potential(nn.Module):
         repulsion: bool = False,
         information: dict[str, Any] | None = None,
         auxiliary: nn.Module | None = None,
+        rigidity: Rigidity | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.auxiliary = auxiliary
+        self.rigidity = rigidity
         self.species: tuple[int, ...] = tuple(network.to_config()["species"])  # type: ignore[operator]
         self.zbl = ZBL(self.species) if repulsion else None
         self.information = dict(information or {})
@@ -153,8 +157,8 @@ class Potential(nn.Module):
         return next(self.network.parameters()).device
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Potential:
-        """Move and convert, as ``to`` does; baseline, scale and repulsion stay in float64."""
-        modules: list[nn.Module] = [self] if self.zbl is None else [self, self.zbl]
+        """Move and convert; baseline, scale, repulsion and uncertainty stay in float64."""
+        modules = [m for m in (self, self.zbl, self.rigidity) if m is not None]
         kept = [(m, dict(m.named_buffers(recurse=False))) for m in modules]
         super()._apply(fn, recurse)
         for module, buffers in kept:
@@ -204,6 +208,31 @@ class Potential(nn.Module):
             ),
             moments={name: _sum(value, graph) for name, value in outputs.items()},
         )
+
+    def mean_features(self, graph: Graph) -> Tensor:
+        """Features (B, F) of the network's last layer, means over atoms, in float64."""
+        return _mean(self._features(graph), graph)
+
+    def standard_deviations(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """How sure energies are: of structures (B,) and atoms (N,), eV, see :mod:`.rigidity`.
+
+        Raises:
+            ValueError: the potential has no rigidity, or its network no features.
+        """
+        if self.rigidity is None:
+            raise ValueError(
+                "the model does not know how sure it is; give it that with `pointedge "
+                "fit-uncertainty`."
+            )
+        features = self._features(graph)
+        atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
+        return atoms * self.rigidity(_mean(features, graph)), self.rigidity(features)
+
+    def _features(self, graph: Graph) -> Tensor:
+        with torch.no_grad():
+            vectors = graph.edge_vectors().to(torch.float64)
+            found: Tensor = self.network.last_layer_features(graph, vectors)  # type: ignore[operator]
+            return found.to(torch.float64)
 
     def atomic_properties(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
         """Properties (N, ...) in float64, differentiable in the edge vectors (E, 3).
@@ -255,3 +284,8 @@ def strain_gradient(gradient: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
 def _sum(values: Tensor, graph: Graph) -> Tensor:
     total = values.new_zeros(graph.num_structures, *values.shape[1:])
     return total.index_add(0, graph.structure, values)
+
+
+def _mean(values: Tensor, graph: Graph) -> Tensor:
+    atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
+    return _sum(values, graph) / atoms[:, None]

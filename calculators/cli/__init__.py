@@ -15,6 +15,7 @@ from .md import md
 from .models import models
 from .relax import relax
 from .train import train
+from .uncertainty import fit_uncertainty
 
 app = typer.Typer(
     name="pointedge",
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (md, relax, evaluate, irreps, train, distill_auxiliary, models, info):
+for verb in (md, relax, evaluate, irreps, train, distill_auxiliary, fit_uncertainty, models, info):
     app.command()(verb)
 app.add_typer(data, name="data")
 

@@ -7,6 +7,7 @@ One implementation covers the model of the paper (arXiv 2305.19302: ``featurizer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ CHUNK_VALUES = {"cpu": 2**18, "cuda": 2**26}
 # Above this many values in all edge tokens (2 GB of activations or so) those of a chunk are
 # recomputed in the backward pass, which costs a quarter more time.
 RECOMPUTE_ABOVE = 2**23
+
+Readout = Callable[[int, Tensor, Tensor, Edges], Outputs]  # of a layer's number, nodes and messages
 
 
 class PET(nn.Module):
@@ -115,6 +118,17 @@ class PET(nn.Module):
         Energies (N,), dipoles (N, 3), polarizabilities (N, 3, 3). The list may reach beyond the
         cutoff; positions enter through ``edge_vectors`` only.
         """
+        return self._run(graph, edge_vectors, self._readout)
+
+    def last_layer_features(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """What an atom's energy is linear in (N, F): inputs of the last layers of its heads.
+
+        The node's, and the sum of its edges' weighted by the cutoff, for each readout.
+        """
+        return self._run(graph, edge_vectors, self._features)["features"]
+
+    def _run(self, graph: Graph, edge_vectors: Tensor, readout: Readout) -> Outputs:
+        """What a readout says of atoms, in their own order."""
         edges = self._edges(graph, edge_vectors)
         layout = edges.layout
         atoms = Atoms(
@@ -123,13 +137,13 @@ class PET(nn.Module):
             spins=self._spins(graph, layout),
         )
         residual = self.config.featurizer == "residual"
-        outputs = (self._residual if residual else self._feedforward)(atoms, edges)
+        outputs = (self._residual if residual else self._feedforward)(atoms, edges, readout)
         return {
             name: torch.empty_like(value).index_copy(0, layout.atom_order, value)
             for name, value in outputs.items()
         }
 
-    def _feedforward(self, atoms: Atoms, edges: Edges) -> Outputs:
+    def _feedforward(self, atoms: Atoms, edges: Edges, readout: Readout) -> Outputs:
         """The production featuriser: nodes and messages run through all layers, one readout."""
         node, message = self._nodes(0, atoms), self._messages(atoms, edges)
         for k, layer in enumerate(self.gnn_layers):
@@ -145,9 +159,9 @@ class PET(nn.Module):
                 return (message + output + self.combination_mlps[k](both),)
 
             (message,) = edges.map(combine, (), (message, output, reverse))
-        return self._readout(0, node, message, edges)
+        return readout(0, node, message, edges)
 
-    def _residual(self, atoms: Atoms, edges: Edges) -> Outputs:
+    def _residual(self, atoms: Atoms, edges: Edges, readout: Readout) -> Outputs:
         """The paper's featuriser: a fresh node and a readout in every layer."""
         message = self._messages(atoms, edges)
         outputs: Outputs = {}
@@ -155,7 +169,7 @@ class PET(nn.Module):
             node, output = edges.see(layer, (self._nodes(k, atoms),), (message,))
             if atoms.condition is not None:
                 node = node + atoms.condition
-            for name, value in self._readout(k, node, output, edges).items():
+            for name, value in readout(k, node, output, edges).items():
                 outputs[name] = outputs[name] + value if k else value
             message = 0.5 * (message + output.index_select(0, edges.layout.reverse))
         return outputs
@@ -191,6 +205,24 @@ class PET(nn.Module):
             own = head.of_nodes(node).to(bond.dtype)
             outputs[name] = head.shaped(own.index_add(0, edges.layout.centers, bond))
         return outputs
+
+    def _features(self, k: int, node: Tensor, message: Tensor, edges: Edges) -> Outputs:
+        """Inputs of the last layers of readout k, and zeros for the others."""
+        node_head, edge_head = (
+            cast("nn.Sequential", heads[k])[:-1] for heads in (self.node_heads, self.edge_heads)
+        )
+
+        def bonds(chunk: Chunk, message: Tensor, factor: Tensor) -> tuple[Tensor]:
+            return (edge_head(message) * factor[:, None],)
+
+        (bond,) = edges.map(bonds, (), (message, edges.factor))
+        own = node_head(node).to(bond.dtype)
+        both = torch.stack(
+            [own, torch.zeros_like(own).index_add(0, edges.layout.centers, bond)], dim=1
+        )
+        features = both.new_zeros(len(own), len(self.node_heads), *both.shape[1:])
+        features[:, k] = both
+        return {"features": features.flatten(1)}
 
     def _edges(self, graph: Graph, vectors: Tensor) -> Edges:
         """Lay out the edges within the (pair) cutoff, with their smooth factors."""

@@ -41,6 +41,11 @@ class TrainingConfig(Strict):
     auxiliary: bool = Field(
         False, description="fit an auxiliary network at the end, which ECSE needs for lone atoms"
     )
+    uncertainty: bool = Field(
+        False,
+        description="fit standard deviations of energies at the end (PET); validation frames"
+        " calibrate them",
+    )
     data: Data
     loss: Loss = Loss()
     optimization: Optimization = Optimization()

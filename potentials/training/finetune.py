@@ -63,7 +63,7 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
                 f"{name} is {getattr(config, name)}, but {config.start_from} has {value}; leave it"
                 " out."
             )
-    potential.auxiliary = None  # it was fitted to other weights
+    potential.auxiliary = potential.rigidity = None  # they were fitted to other weights
     new = sorted(set(species) - set(potential.species))
     if new and not config.fine_tuning.add_species:
         raise ValueError(

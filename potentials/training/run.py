@@ -16,6 +16,7 @@ from .. import checkpoint
 from ..datasets.hashes import data_hash
 from ..files import UnwrittenError
 from ..potential import Potential
+from ..rigidity import fit_rigidity
 from .baseline import fit_baseline
 from .config import TrainingConfig
 from .data import Batch
@@ -28,7 +29,7 @@ from .interruptions import RunStoppedError
 from .module import TrainingModule
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
-from .results import finish, write_results
+from .results import finish, in_order, write_results
 from .sets import TRAINING, VALIDATION, Sets, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
@@ -148,6 +149,15 @@ def _finish(
         chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
         seed = config.optimization.seed
         potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
+        checkpoint.save(potential, files.best)
+    if config.uncertainty:
+        potential.to(device)
+        calibration = fit_rigidity(
+            potential,
+            (batch.graph for batch in in_order(batches[0], config, device)),
+            ((batch.graph, batch.energy) for batch in in_order(batches[1], config, device)),
+        )
+        display.line(f"uncertainty, {calibration}")
         checkpoint.save(potential, files.best)
     for line in write_results(files, potential.to(device), sets, config, trainer.summary()):
         display.line(line)

@@ -187,3 +187,18 @@ def test_test_frames_are_kept_apart_and_looked_at_in_the_end(config, tmp_path):
     config["data"]["test"] = split
     with pytest.raises(ValueError, match="test frame 0 is validation frame 0"):
         train(TrainingConfig.from_dict(config), tmp_path / "other", folder=tmp_path)
+
+
+def test_a_run_can_end_with_uncertainties_which_another_run_forgets(config, tmp_path):
+    config["uncertainty"] = True
+    lines = []
+    run = TrainingConfig.from_dict(config)
+    potential = train(run, tmp_path / "run", folder=tmp_path, report=lines.append)
+    assert any(line.startswith("uncertainty, energies of 8 validation frames") for line in lines)
+    assert potential.information["uncertainty"]["structures"] == 8
+    path = tmp_path / "run" / "best.safetensors"
+    assert checkpoint.load(path).rigidity is not None
+    again = config | {"start_from": str(path), "model": {}, "uncertainty": False}
+    again["optimization"] = config["optimization"] | {"max_epochs": 1}
+    train(TrainingConfig.from_dict(again), tmp_path / "again", folder=tmp_path, report=lines.append)
+    assert checkpoint.load(tmp_path / "again" / "best.safetensors").rigidity is None

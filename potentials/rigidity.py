@@ -1,0 +1,165 @@
+r"""How sure a model is of an energy: the rigidity of its last layer.
+
+An energy is linear in the weights w of a network's last layer: with features f_i of atoms, up to a
+constant per atom and edge, E_A = scale · Σ_i f_i · w. How far the training structures determine w
+says how far they determine E_A. With \bar f_A, the mean over the N_A atoms of a structure,
+
+    H = Σ_A \bar f_A \bar f_Aᵀ + ς² 1    (training structures),
+    σ(E_A) = α N_A (\bar f_Aᵀ H⁻¹ \bar f_A)^{1/2},   σ(E_i) = α (f_iᵀ H⁻¹ f_i)^{1/2},
+
+where α, and ς, make the errors of validation structures most probable if they are normal of these
+widths (Bigi, Chong, Ceriotti & Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .graph import Graph
+
+if TYPE_CHECKING:
+    from .potential import Potential
+
+# ς² over the mean of the diagonal of H.
+REGULARIZERS = tuple(10.0**k for k in range(-10, 1))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How standard deviations fit the errors of validation structures.
+
+    Attributes:
+        structures: how many.
+        error: root mean square error, eV/atom.
+        std: root mean square of the standard deviations, eV/atom.
+        within_one, within_two: fractions of errors within one and two of them; 0.68 and 0.95 if
+            errors are normal.
+        correlation: of ranks, between standard deviations and errors.
+    """
+
+    structures: int
+    error: float
+    std: float
+    within_one: float
+    within_two: float
+    correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"energies of {self.structures} validation frames: rms error {1000 * self.error:.3g}, "
+            f"standard deviation {1000 * self.std:.3g} meV/atom; {100 * self.within_one:.0f} % "
+            f"within one, {100 * self.within_two:.0f} % within two; correlation of ranks "
+            f"{self.correlation:.2f}"
+        )
+
+
+class Rigidity(nn.Module):
+    """Standard deviations of energies from features of the last layer, of which there are F.
+
+    Attributes:
+        whitening: (F, F) float64 lower triangular, L⁻¹ for H = L Lᵀ.
+        alpha: eV.
+    """
+
+    whitening: Tensor
+    alpha: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("whitening", torch.zeros(features, features, dtype=torch.float64))
+        self.register_buffer("alpha", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standard deviations (n,) in eV of energies with features (n, F)."""
+        features = features.to(torch.float64)
+        return self.alpha * torch.linalg.vector_norm(features @ self.whitening.T, dim=-1)
+
+    def fit(self, training: Tensor, validation: Tensor, errors: Tensor) -> Calibration:
+        """Fit to structures.
+
+        Args:
+            training: (n, F) features of training structures, means over atoms.
+            validation: (m, F), of structures that the weights were not fitted to.
+            errors: (m,) of their energies, eV/atom.
+
+        Raises:
+            ValueError: there are fewer than two validation structures, or nothing to calibrate.
+        """
+        if len(errors) < 2 or not errors.any():
+            raise ValueError(
+                f"{len(errors)} energies, of which some have to be wrong, cannot calibrate "
+                "uncertainties; give two validation frames with energies, or more."
+            )
+        products = training.T @ training
+        best = math.inf
+        for regularizer in REGULARIZERS:
+            ridge = regularizer * products.diagonal().mean() * torch.eye(len(products)).to(products)
+            factor, failed = torch.linalg.cholesky_ex(products + ridge)
+            if failed:
+                continue
+            raw = torch.linalg.solve_triangular(factor, validation.T, upper=False).square().sum(0)
+            alpha = (errors.square() / raw).mean().sqrt()
+            surprise = (alpha.square() * raw).log().mean().item()
+            if surprise < best:
+                best = surprise
+                identity = torch.eye(len(factor)).to(factor)
+                inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+                self.whitening.copy_(inverse)
+                self.alpha.copy_(alpha)
+        return _calibration(self(validation), errors)
+
+
+def fit_rigidity(
+    potential: Potential,
+    training: Iterable[Graph],
+    validation: Iterable[tuple[Graph, Tensor]],
+) -> Calibration:
+    """Give a potential uncertainties of its energies; ``potential.information`` says how good.
+
+    Args:
+        potential: with a network that has ``last_layer_features``, such as PET.
+        training: batches of the structures that its weights were fitted to.
+        validation: batches of others, and their energies (B,) in eV; NaN for none.
+
+    Raises:
+        ValueError: the network has no such features, or there is too little to calibrate with.
+    """
+    network = potential.network
+    if not hasattr(network, "last_layer_features") or "energy" not in potential.properties:
+        raise ValueError(
+            f"the uncertainty of a {type(network).__name__} is not known: it has no energy that is "
+            "linear in the weights of a last layer; PET has."
+        )
+    means = torch.cat([potential.mean_features(graph) for graph in training])
+    features, errors = [], []
+    for graph, energy in validation:
+        found = potential(graph, forces=False)
+        known = ~torch.isnan(energy)
+        difference = found.energy + found.baseline - energy
+        atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
+        errors.append((difference / atoms)[known])
+        features.append(potential.mean_features(graph)[known])
+    rigidity = Rigidity(means.shape[1]).to(means.device)
+    calibration = rigidity.fit(means, torch.cat(features), torch.cat(errors))
+    potential.rigidity = rigidity
+    potential.information["uncertainty"] = asdict(calibration)
+    return calibration
+
+
+def _calibration(stds: Tensor, errors: Tensor) -> Calibration:
+    sizes = errors.abs()
+    ranks = torch.stack([stds.argsort().argsort(), sizes.argsort().argsort()]).to(stds)
+    return Calibration(
+        structures=len(errors),
+        error=errors.square().mean().sqrt().item(),
+        std=stds.square().mean().sqrt().item(),
+        within_one=(sizes <= stds).to(stds).mean().item(),
+        within_two=(sizes <= 2 * stds).to(stds).mean().item(),
+        correlation=torch.corrcoef(ranks)[0, 1].nan_to_num().item(),
+    )

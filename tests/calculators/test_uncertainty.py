@@ -1,0 +1,87 @@
+"""How sure a calculator is, and the command that lets it know."""
+
+import warnings
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from typer.testing import CliRunner
+
+from pointedge.calculators import CommitteeCalculator, PETCalculator
+from pointedge.calculators.cli import app
+from pointedge.potentials import checkpoint
+from pointedge.potentials.potential import Potential
+
+from ..networks import tiny_pet
+from ..potentials.test_rigidity import CUTOFF, waters
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uncertain")
+    plain, found = folder / "plain.safetensors", folder / "found.safetensors"
+    checkpoint.save(Potential(tiny_pet(0, species=(1, 8), cutoff=CUTOFF)), plain)
+    calculator = PETCalculator(plain)
+    for name, frames in (("known", waters(30)), ("others", waters(8, seed=50))):
+        for k, atoms in enumerate(frames):
+            error = 0.01 * np.sin(10.0 * k)
+            atoms.info["REF_energy"] = calculator.get_potential_energy(atoms) + error
+        ase.io.write(folder / f"{name}.xyz", frames)
+    arguments = [plain, folder / "known.xyz", "--validation", folder / "others.xyz"]
+    command = ["fit-uncertainty", *map(str, arguments), "--output", str(found)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "energies of 8 validation frames: rms error" in result.output
+    again = CliRunner().invoke(app, command)
+    assert "give --overwrite" in str(again.exception)
+    return found
+
+
+def test_results(model):
+    calculator = PETCalculator(model)
+    frames = waters(2, seed=9)
+    many = calculator.calculate_many(frames, ("energy_std", "energies_std", "energy"))
+    for atoms, result in zip(frames, many, strict=True):
+        atoms.calc = calculator
+        assert calculator.get_property("energy_std", atoms) == pytest.approx(result["energy_std"])
+        np.testing.assert_allclose(
+            calculator.get_property("energies_std", atoms), result["energies_std"]
+        )
+        assert result["energy_std"] > 0
+        assert result["energies_std"].shape == (3,)
+        atoms.get_forces()
+        calculator.reset()
+        atoms.get_forces()
+        assert "energy_std" not in calculator.results  # costs a forward pass, and was not asked for
+
+
+def test_warnings(model):
+    near, far = molecule("H2O"), molecule("H2O")
+    far.positions *= 1.4
+    sure, unsure = (PETCalculator(model).get_property("energies_std", a).max() for a in (near, far))
+    limit = 0.5 * (sure + unsure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        near.calc = PETCalculator(model, warn_above=limit)
+        near.get_forces()
+    far.calc = near.calc
+    with pytest.warns(UserWarning, match=r"uncertain by more than .* eV, that of atom \d \([HO]\)"):
+        far.get_forces()
+
+
+def test_where_there_is_none(model):
+    plain = model.with_name("plain.safetensors")
+    for options in ({}, {"symmetrize": "octahedral"}):
+        path = model if options else plain
+        assert "energy_std" not in PETCalculator(path, **options).implemented_properties
+        with pytest.raises(ValueError, match="warn_above needs a model that knows how sure"):
+            PETCalculator(path, warn_above=0.1, **options)
+
+
+def test_a_committee_gives_its_own(model):
+    atoms = waters(1)[0]
+    members = [PETCalculator(model), PETCalculator(model)]
+    atoms.calc = CommitteeCalculator(members)
+    assert atoms.calc.get_property("energy_std", atoms) == 0
+    assert "energies_std" not in atoms.calc.implemented_properties
