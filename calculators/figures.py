@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .results import MDResult
-from .trajectories import ALL, RDF, is_water
+from .trajectories import ALL, RDF, block_average, is_water
 
 BLUE, ORANGE, GREEN, YELLOW, GRAY = "#2166ac", "#d6604d", "#1b7837", "#dfa729", "0.45"
 # Dashes tell curves apart where colours do not.
@@ -37,7 +37,7 @@ def md_figure(result: MDResult, rdfs: Sequence[RDF]) -> Figure:
         _draw_rdfs(panels["first"], rdfs[:1], is_water(result.atoms))
     if len(rdfs) > 1:
         _draw_rdfs(panels["others"], rdfs[1:], is_water(result.atoms))
-    _draw_temperature(panels["temperature"], result)
+    draw_temperature(panels["temperature"], result)
     _draw_energy(panels["energy"], result)
     formula = Formula(result.atoms.get_chemical_formula()).format("latex")
     if is_water(result.atoms):
@@ -57,10 +57,9 @@ def md_figure(result: MDResult, rdfs: Sequence[RDF]) -> Figure:
 
 def _draw_rdfs(axes: Axes, rdfs: Sequence[RDF], water: bool) -> None:
     """Curves g(r), with the first peak marked where it stands alone in its panel."""
-    axes.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
     highest = 0.0
     for rdf, (color, style) in zip(rdfs, STYLES, strict=False):
-        axes.plot(rdf.r, rdf.g, color=color, linestyle=style, linewidth=1.6, label=rdf_label(rdf))
+        draw_rdf(axes, rdf, color, style)
         bonded = water and set(rdf.pair) == {"O", "H"}
         shown = rdf.g[rdf.r > LONGEST_OH_BOND] if bonded else rdf.g
         highest = max(highest, float(shown.max(initial=0.0)))
@@ -71,14 +70,19 @@ def _draw_rdfs(axes: Axes, rdfs: Sequence[RDF], water: bool) -> None:
     if len(rdfs) == 1 and not (water and rdfs[0].pair != ("O", "O")):
         _mark_peak(axes, rdfs[0])
     axes.set_xlim(0, rdfs[0].r[-1])
-    axes.set_xlabel("distance r (Å)")
-    axes.set_ylabel("g(r)")
     axes.legend(frameon=False, loc="upper right")
 
 
-def rdf_label(rdf: RDF) -> str:
-    """Name of a radial distribution function in a picture."""
-    return "$g$, all atoms" if rdf.pair == ALL else rf"$g_\mathrm{{{''.join(rdf.pair)}}}$"
+def draw_rdf(axes: Axes, rdf: RDF, color: str, style: Any = "-") -> None:
+    """Draw g(r), with its errors where they are known."""
+    name = "$g$, all atoms" if rdf.pair == ALL else rf"$g_\mathrm{{{''.join(rdf.pair)}}}$"
+    axes.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
+    axes.plot(rdf.r, rdf.g, color=color, linestyle=style, linewidth=1.6, label=name)
+    if rdf.error is not None:
+        low, high = rdf.g - rdf.error, rdf.g + rdf.error
+        axes.fill_between(rdf.r, low, high, color=color, alpha=0.3, linewidth=0)
+    axes.set_xlabel("distance r (Å)")
+    axes.set_ylabel("g(r)")
 
 
 def _mark_peak(axes: Axes, rdf: RDF) -> None:
@@ -96,11 +100,12 @@ def _mark_peak(axes: Axes, rdf: RDF) -> None:
     )
 
 
-def _draw_temperature(axes: Axes, result: MDResult) -> None:
+def draw_temperature(axes: Axes, result: MDResult, start: float | None = None) -> None:
+    """Draw the temperature, and its mean from a time in ps on; default: of the second half."""
     time, temperature = result.thermo["time_ps"], result.thermo["temperature_K"]
-    axes.plot(time, temperature, color=BLUE, linewidth=1.0)
-    mean, error = result.mean("temperature_K")
-    first = time[len(time) // 2]
+    axes.plot(time, temperature, color=BLUE, linewidth=1.0 if len(time) < 2000 else 0.4)
+    first = time[len(time) // 2] if start is None else start
+    mean, error = block_average(temperature[time >= first])
     label = f"mean {mean:.1f} ± {error:.1f} K" if np.isfinite(error) else f"mean {mean:.1f} K"
     axes.plot([first, time[-1]], [mean, mean], color=ORANGE, linewidth=2.0, label=label)
     if result.settings.ensemble != "nve":

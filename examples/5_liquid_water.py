@@ -29,7 +29,7 @@ from pointedge.calculators.correlations import (
     self_diffusion,
 )
 from pointedge.calculators.dynamics import MDSettings
-from pointedge.calculators.figures import BLUE, GRAY, GREEN, ORANGE
+from pointedge.calculators.figures import BLUE, GRAY, ORANGE, STYLES, draw_rdf, draw_temperature
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import make_calculator
 from pointedge.calculators.results import MDResult, read_run
@@ -113,20 +113,18 @@ def figure(
     """Four panels: g(r), density of states, mean square displacement, temperature."""
     canvas = Figure(figsize=(9.0, 6.6), layout="constrained")
     (structure, vibrations), (motion, temperature) = canvas.subplots(2, 2)
-    styles = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
-    for rdf, (color, style) in zip(rdfs, styles, strict=True):
-        name = rf"$g_\mathrm{{{''.join(rdf.pair)}}}$"
-        structure.plot(rdf.r, rdf.g, style, color=color, linewidth=1.4, label=name)
-        structure.fill_between(
-            rdf.r, rdf.g - rdf.error, rdf.g + rdf.error, color=color, alpha=0.3, linewidth=0
-        )
-    structure.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
+    for rdf, (color, style) in zip(rdfs, STYLES, strict=False):
+        draw_rdf(structure, rdf, color, style)
     structure.set(xlim=(1.2, rdfs[0].r[-1]), ylim=(0, 3.6))
-    structure.set(xlabel="distance r (Å)", ylabel="g(r)")
-    for dos, (color, style), many in zip(states, styles, (2, 1), strict=False):
+    for dos, (color, style), many in zip(states, STYLES, (2, 1), strict=False):
         low, high = (many * (dos.density + s * dos.error) for s in (-1, 1))
         vibrations.plot(
-            dos.wavenumbers, many * dos.density, style, color=color, linewidth=1.4, label=dos.symbol
+            dos.wavenumbers,
+            many * dos.density,
+            color=color,
+            linestyle=style,
+            linewidth=1.4,
+            label=dos.symbol,
         )
         if np.isfinite(low).all():
             vibrations.fill_between(dos.wavenumbers, low, high, color=color, alpha=0.3, linewidth=0)
@@ -138,19 +136,12 @@ def figure(
         motion.text(0.5, 0.5, "too short for diffusion", ha="center", color=GRAY)
     else:
         _draw_diffusion(motion, diffused)
-    time, kelvin = result.thermo["time_ps"], result.thermo["temperature_K"]
-    mean, error = block_average(kelvin[time >= start])
-    temperature.plot(time, kelvin, color=BLUE, linewidth=0.4)
-    temperature.plot(
-        [start, time[-1]], [mean, mean], color=ORANGE, label=f"mean {mean:.1f} ± {error:.1f} K"
-    )
-    temperature.axhline(result.settings.temperature, color=GRAY, linestyle="--", linewidth=1.0)
-    temperature.set(xlim=(0, time[-1]), xlabel="time (ps)", ylabel="temperature (K)")
-    temperature.set_ylim(top=kelvin.max() + 0.2 * np.ptp(kelvin))
-    for panel in canvas.axes:
-        panel.spines[["top", "right"]].set_visible(False)
+    for panel in (structure, vibrations, motion):
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, loc="upper right")
+    draw_temperature(temperature, result, start)
+    for panel in canvas.axes:
+        panel.spines[["top", "right"]].set_visible(False)
     molecules = len(result.atoms) // 3
     canvas.suptitle(
         f"{molecules} H$_2$O at {result.settings.temperature:g} K, {result.picoseconds:.1f} ps in "

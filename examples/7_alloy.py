@@ -24,7 +24,7 @@ from pointedge.calculators.cli.runs import md_progress, read_structure, set_calc
 from pointedge.calculators.correlations import Motion, mean_square_displacement, read_motion
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.elasticity import CUBIC, ElasticConstants, elastic_constants
-from pointedge.calculators.figures import BLUE, GRAY, STYLES, rdf_label
+from pointedge.calculators.figures import BLUE, STYLES, draw_rdf, draw_temperature
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import make_calculator
 from pointedge.calculators.relaxation import RelaxationSettings, relax
@@ -131,12 +131,8 @@ def figure(result: MDResult, elastic: ElasticConstants, motion: Motion, start: f
     stride = -(-len(motion.time) // 500)
     frames = list(result.iter_frames(result.frames - len(motion.time), stride))
     (rdf,) = block_radial_distribution(frames, [ALL], blocks=min(BLOCKS, len(frames)))
-    structure.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
-    structure.plot(rdf.r, rdf.g, color=BLUE, label=rdf_label(rdf))
-    structure.fill_between(
-        rdf.r, rdf.g - rdf.error, rdf.g + rdf.error, color=BLUE, alpha=0.3, linewidth=0
-    )
-    structure.set(xlim=(1.5, rdf.r[-1]), ylim=(0, None), xlabel="distance r (Å)", ylabel="g(r)")
+    draw_rdf(structure, rdf, BLUE)
+    structure.set(xlim=(1.5, rdf.r[-1]), ylim=(0, None))
     lags = max(2, min(round(2.0 / motion.interval), len(motion.time) // 2))
     for symbol, (color, style) in zip(sorted(set(motion.symbols)), STYLES, strict=False):
         moved = mean_square_displacement(motion.positions[:, motion.symbols == symbol], lags)
@@ -144,19 +140,11 @@ def figure(result: MDResult, elastic: ElasticConstants, motion: Motion, start: f
         moves.plot(time, moved, color=color, linestyle=style, label=symbol)
     moves.set(xlabel="time (ps)", ylabel="mean square displacement (Å$^2$)")
     moves.set(xlim=(0, motion.interval * (lags - 1)), ylim=(0, None))
-    time, kelvin = result.thermo["time_ps"], result.thermo["temperature_K"]
-    mean, error = block_average(kelvin[time >= start])
-    temperature.plot(time, kelvin, color=BLUE, linewidth=0.5)
-    (color, _) = STYLES[1]
-    label = f"mean {mean:.0f} ± {error:.0f} K"
-    temperature.plot([start, time[-1]], [mean, mean], color=color, label=label)
-    temperature.axhline(result.settings.temperature, color=GRAY, linestyle="--", linewidth=1.0)
-    temperature.set(xlim=(0, time[-1]), xlabel="time (ps)", ylabel="temperature (K)")
-    temperature.set_ylim(top=kelvin.max() + 0.2 * np.ptp(kelvin))
+    for panel in (stress, structure, moves):
+        panel.legend(frameon=False, loc="best")
+    draw_temperature(temperature, result, start)
     for panel in canvas.axes:
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, loc="best")
-    temperature.legend(frameon=False, loc="upper right")
     canvas.suptitle(
         f"{len(result.atoms)} atoms of Mo-Nb-Ta-W: at rest under strain; at "
         f"{result.settings.temperature:g} K, {result.picoseconds:.1f} ps",
