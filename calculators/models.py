@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib
-import inspect
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..potentials.packaged import SUFFIX, packaged_folder
 from ..potentials.packaged import packaged_models as packaged_models
-from ..potentials.suggestions import did_you_mean
+from .foreign import foreign_calculator
 
 if TYPE_CHECKING:
     from ..potentials.potential import Potential
@@ -53,7 +48,10 @@ def default_structure(calculator: Any = None) -> Path:
 
 
 def find_model(model: str | Path) -> Path:
-    """Return the file of a packaged model, or the path of a file; raises ValueError for others."""
+    """Return the file of a packaged model, or the path of a file; raises ValueError for others.
+
+    A calculation folder of PET's original research code counts as a file.
+    """
     packaged = packaged_models()
     if str(model) in packaged:
         return packaged[str(model)]
@@ -61,6 +59,10 @@ def find_model(model: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
+        from ..potentials.pet.published import is_published
+
+        if is_published(path):
+            return path
         raise ValueError(f"{model} is a folder; give a {SUFFIX} file in it.")
     if not packaged:
         raise ValueError(
@@ -72,6 +74,36 @@ def find_model(model: str | Path) -> Path:
         f"there is no packaged model and no file {str(model)!r}; {guess}"
         f"packaged: {', '.join(packaged)}."
     )
+
+
+def split_target(model: str | Path) -> tuple[str, str | None]:
+    """Return the file and the energy that "FILE@ENERGY" stands for, which has None without "@"."""
+    file, mark, target = str(model).rpartition("@")
+    if mark and not Path(model).expanduser().exists():
+        return file, target
+    return str(model), None
+
+
+def read_model(model: str | Path) -> Potential:
+    """Return the potential of a packaged model, a checkpoint, or a published PET.
+
+    Args:
+        model: a name or file; "FILE@ENERGY" chooses among the energies of a checkpoint of
+            metatrain, or among the weights of a folder of the original code.
+
+    Raises:
+        ValueError: there is no such model, or it cannot be read (CheckpointError, PublishedError).
+    """
+    from ..potentials import checkpoint
+    from ..potentials.pet import published
+
+    file, target = split_target(model)
+    path = find_model(file)
+    if published.is_published(path):
+        return published.load(path, target)
+    if target is not None:
+        raise ValueError(f"{file} has one energy only; leave '@{target}' out.")
+    return checkpoint.load(path)
 
 
 def committee(model: str) -> list[str]:
@@ -92,18 +124,19 @@ def load_potential(
     """Return a potential of the caller's own, on the CPU if it comes from a file.
 
     Args:
-        model: name of a packaged model, a file, or a potential, which is copied.
+        model: name of a packaged model, a file (see :func:`read_model`), or a potential, which is
+            copied.
         architecture: registered name of what the network has to be; None: anything.
         symmetrize: a name of :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
 
     Raises:
         ValueError: there is no such model or symmetrisation, the file cannot be read
-            (CheckpointError), or it holds another architecture.
+            (CheckpointError, PublishedError), or it holds another architecture.
     """
     from ..potentials import checkpoint
 
     if isinstance(model, str | Path):
-        potential = checkpoint.load(find_model(model))
+        potential = read_model(model)
         origin = str(model)
     else:
         potential = copy.deepcopy(model)
@@ -148,36 +181,40 @@ def make_calculator(
     if len(members := committee(model)) > 1:
         options = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
         return CommitteeCalculator([make_calculator(member, **options) for member in members])
-    if ":" in model and not Path(model).is_file():
+    if ":" in model and not Path(split_target(model)[0]).exists():
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")
         given = {"device": device, "dtype": dtype}
-        return _foreign_calculator(model, {k: v for k, v in given.items() if v is not None})
+        return foreign_calculator(model, {k: v for k, v in given.items() if v is not None})
     return PotentialCalculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
 
 
-def model_card(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, as plain values.
+def model_card(model: str | Path) -> dict[str, Any]:
+    """Return what a model's file says of itself, as plain values.
 
     Keys: name, file, bytes, architecture, config, species, inputs, cutoff (Å), cutoff_function,
     cutoff_width (Å), curvature_jump (1/Å²), baseline (eV by symbol), scale (eV), repulsion, dtype,
     parameters, units, information (data and errors, as training left them), code_version,
-    format_version. Raises ValueError for a file that is no checkpoint.
+    format_version. Raises ValueError for a file that holds no model.
     """
     from ase.data import chemical_symbols
 
     from ..potentials import checkpoint
     from ..potentials.cutoff import curvature_jump
+    from ..potentials.pet.published import is_published
 
-    description = checkpoint.describe(path)
-    potential = checkpoint.load(path)
+    path, potential = find_model(split_target(model)[0]), read_model(model)
+    if is_published(path):
+        description = {**checkpoint.description_of(potential), "format_version": "published"}
+    else:
+        description = checkpoint.describe(path)
     tensors = potential.state_dict()
     config = description["config"]
     function, width = config.get("cutoff_function"), config.get("cutoff_width")
     return {
         "name": path.name.removesuffix(SUFFIX),
         "file": str(path),
-        "bytes": path.stat().st_size,
+        "bytes": sum(f.stat().st_size for f in [path, *path.glob("*")] if f.is_file()),
         **description,
         "species": [chemical_symbols[z] for z in potential.species],
         "inputs": list(potential.inputs),
@@ -190,70 +227,3 @@ def model_card(path: Path) -> dict[str, Any]:
         "dtype": str(potential.dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in potential.parameters()),
     }
-
-
-def _foreign_calculator(model: str, options: dict[str, Any]) -> Any:
-    """Call ``module:callable`` with the options given."""
-    name, _, attribute = model.partition(":")
-    with _importable_here():
-        function = _attribute(_import(name, model), attribute, model)
-        for option in options:
-            if not _takes(function, option):
-                raise ValueError(f"{model} takes no {option}=; leave it out.")
-        calculator = function(**options)
-    if not hasattr(calculator, "get_potential_energy"):
-        kind = type(calculator).__name__
-        raise ValueError(f"{model} returned a {kind}; it has to return an ASE calculator.")
-    return calculator
-
-
-def _import(name: str, model: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ValueError(
-                f"there is no module {error.name!r} for {model}, neither here nor installed; give "
-                "a packaged name, a file, or module:callable."
-            ) from None
-        raise ValueError(f"{model} needs {error.name}, which is not installed.") from None
-    except (ValueError, TypeError):
-        # Empty and relative names; an error of the module's own code keeps its traceback below.
-        if not name.strip(".") or name.startswith("."):
-            raise ValueError(f"{model!r} is not of the form module:callable.") from None
-        raise
-
-
-def _attribute(module: Any, attribute: str, model: str) -> Callable[..., Any]:
-    if not hasattr(module, attribute):
-        names = [n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])]
-        hint = did_you_mean(attribute, names) if names else "it has no callables."
-        raise ValueError(f"module {module.__name__} has no {attribute!r} for {model}; {hint}")
-    function = getattr(module, attribute)
-    if not callable(function):
-        raise ValueError(
-            f"{model} is a {type(function).__name__}; it has to be a callable that returns an ASE "
-            "calculator."
-        )
-    return function
-
-
-def _takes(function: Callable[..., Any], option: str) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # compiled code without a signature
-        return True
-    return option in parameters or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
-    )
-
-
-@contextmanager
-def _importable_here() -> Iterator[None]:
-    """Let the current directory be imported from, and leave the search path as it was."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before

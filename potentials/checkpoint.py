@@ -60,7 +60,15 @@ def save(potential: Potential, path: str | Path) -> None:
     Raises:
         UnwrittenError: the disk is full, or the like; an older file is whole.
     """
-    description = {
+    description = description_of(potential)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in plain_tensors(potential).items()}
+    with replacing(Path(path)) as file:
+        file.write(serialize(tensors, metadata={METADATA_KEY: json.dumps(description)}))
+
+
+def description_of(potential: Potential) -> dict[str, Any]:
+    """Return the metadata that a checkpoint of a potential has, plain values."""
+    return {
         "format_version": FORMAT_VERSION,
         **_describe(potential.network),
         "repulsion": potential.zbl is not None,
@@ -71,9 +79,6 @@ def save(potential: Potential, path: str | Path) -> None:
         "information": potential.information,
         "code_version": version("pointedge"),
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in plain_tensors(potential).items()}
-    with replacing(Path(path)) as file:
-        file.write(serialize(tensors, metadata={METADATA_KEY: json.dumps(description)}))
 
 
 def plain_tensors(potential: Potential) -> dict[str, torch.Tensor]:

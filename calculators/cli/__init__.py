@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 import typer
 
+from .convert import convert
 from .data import data
 from .distill import distill_auxiliary
 from .evaluate import evaluate
@@ -24,15 +27,34 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (md, relax, evaluate, irreps, train, distill_auxiliary, fit_uncertainty, models, info):
+VERBS = (
+    md,
+    relax,
+    evaluate,
+    irreps,
+    train,
+    distill_auxiliary,
+    fit_uncertainty,
+    convert,
+    models,
+    info,
+)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(data, name="data")
 
 
 def main() -> None:
     """Run the command; an error that the user can mend is one line on stderr and exit code 2."""
-    try:
-        app()
-    except (ValueError, OSError, NotImplementedError) as error:
-        print(f"pointedge: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with warnings.catch_warnings():
+        warnings.showwarning = _show
+        try:
+            app()
+        except (ValueError, OSError, NotImplementedError) as error:
+            print(f"pointedge: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Show a warning as one line on stderr, without the line of code that gave it."""
+    print(f"pointedge: warning: {message}", file=sys.stderr)

@@ -11,13 +11,15 @@ UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="a packaged name or a file")],
+    model: Annotated[
+        str, typer.Argument(help="a packaged name or a file, also a published PET (FILE@ENERGY)")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all settings")] = False,
 ) -> None:
     """Print a model's architecture, species, cutoff, baseline, training data and errors."""
-    from ..models import find_model, model_card
+    from ..models import model_card
 
-    card = model_card(find_model(model))
+    card = model_card(model)
     if as_json:
         print(json.dumps(card, indent=2, ensure_ascii=False))
         return
@@ -37,6 +39,7 @@ def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
     baseline = ", ".join(f"{symbol} {energy:.6f}" for symbol, energy in card["baseline"].items())
     return [
         ("file", f"{card['file']} ({card['bytes'] / 1e6:.2f} MB)"),
+        *_origin(information),
         ("architecture", card["architecture"]),
         ("species", " ".join(card["species"])),
         ("inputs", ", ".join(card["inputs"]) or "-"),
@@ -55,6 +58,19 @@ def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
         ("format version", str(card["format_version"])),
         *((f"config.{key}", _plain(value)) for key, value in card["config"].items()),
     ]
+
+
+def _origin(information: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a published model came from, and what was not read of it."""
+    if "origin" not in information:
+        return []
+    said = {k: _plain(v) for k, v in information.get("published", {}).items() if k != "references"}
+    said |= {
+        f"references, {kind}": _plain(links)
+        for kind, links in information.get("published", {}).get("references", {}).items()
+    }
+    notes = [("note", note) for note in information.get("notes", [])]
+    return [("origin", information["origin"]), *notes, *said.items()]
 
 
 def smoothness(card: dict[str, Any]) -> str:

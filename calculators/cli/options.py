@@ -7,14 +7,19 @@ from typing import Annotated
 
 import typer
 
+MODEL = (
+    "a packaged name, a file (of a published PET too), or module:callable returning an ASE "
+    "calculator"
+)
 Model = Annotated[
     str,
-    typer.Argument(help="a packaged name, a file, or module:callable returning an ASE calculator"),
+    typer.Argument(help=MODEL),
 ]
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", help="a packaged name, a file, or module:callable returning an ASE calculator"
+        "--model",
+        help=MODEL,
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="torch device; default: cpu")]

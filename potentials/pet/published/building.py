@@ -47,7 +47,7 @@ def load(path: str | Path, target: str | None = None) -> Potential:
             computed here; or it has several energies, and none was chosen.
 
     Warns:
-        UserWarning: what is in the file and not in the potential.
+        UserWarning: what is in the file and not in the potential, if no target was named.
     """
     path = Path(path)
     with opened(path) as saved:
@@ -56,7 +56,7 @@ def load(path: str | Path, target: str | None = None) -> Potential:
             potential = built(published, chosen(published, target))
         except ValueError as error:
             raise PublishedError(f"{path}: {error}") from None
-    if notes := potential.information["notes"]:
+    if target is None and (notes := potential.information["notes"]):
         warnings.warn(f"{path}: {' '.join(notes)}", UserWarning, stacklevel=2)
     return potential
 

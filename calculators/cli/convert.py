@@ -1,0 +1,37 @@
+"""`pointedge convert`: a published PET as a checkpoint of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="a checkpoint of metatrain's PET (FILE@ENERGY chooses among several energies), or "
+            "a calculation folder of the original code (FOLDER@WEIGHTS)"
+        ),
+    ],
+    output: Annotated[Path, typer.Argument(help="new file, .safetensors")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
+) -> None:
+    """Convert a published PET to a safetensors file, which opens faster and holds no pickle."""
+    from ...potentials import checkpoint
+    from ...potentials.packaged import SUFFIX
+    from ...potentials.pet.published import is_published
+    from ..models import find_model, read_model, split_target
+
+    if output.suffix != SUFFIX:
+        raise ValueError(
+            f"{output} has to end in {SUFFIX}; 'pointedge export' writes other formats."
+        )
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
+    if not is_published(find_model(split_target(model)[0])):
+        raise ValueError(f"{model} is a checkpoint of pointedge already.")
+    checkpoint.save(read_model(model), output)
+    print(output)
