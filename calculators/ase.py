@@ -57,6 +57,9 @@ class PotentialCalculator(Calculator):
         skin: neighbours are kept until an atom has moved by half of this, Å; 0: never.
         symmetrize: "ecse": exactly invariant under rotation and inversion, at the price of many
             evaluations; others: :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
+        non_conservative: take forces and stress that a published model predicts as such: two to
+            three times as fast, and not the derivatives of the energy, which dynamics does not
+            conserve then. Each structure's mean force is taken off.
         warn_above: warn of atoms whose energy has a larger standard deviation than this, eV.
         compile: compile the network (not in this version).
 
@@ -76,17 +79,23 @@ class PotentialCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         symmetrize: str | None = None,
+        non_conservative: bool = False,
         warn_above: float | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
         check_available(compile)
         target = read_device(device)
-        potential = load_potential(model, architecture=self.architecture, symmetrize=symmetrize)
+        potential = load_potential(
+            model, architecture=self.architecture, symmetrize=symmetrize, direct=non_conservative
+        )
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
         uncertain = knows_uncertainty(potential)
-        self.implemented_properties = offered_properties(potential.properties, uncertain)
+        self.non_conservative = non_conservative
+        self.implemented_properties = offered_properties(
+            potential.properties, uncertain=uncertain, direct=non_conservative
+        )
         self.warn_above = read_threshold(warn_above, uncertain)
         self._verlet = VerletList(potential.cutoff, skin=skin)
         self._state: dict[str, np.ndarray] = {}
@@ -165,7 +174,7 @@ class PotentialCalculator(Calculator):
         the time and spares constant pressure a second run. Energies alone go without the gradient,
         half of the time, for scans and Monte Carlo; dynamics, relaxations and NEB ask forces first.
         """
-        derivatives = not DERIVATIVES.isdisjoint(properties)
+        derivatives = not (self.non_conservative or DERIVATIVES.isdisjoint(properties))
         prediction = self.potential(graph, forces=derivatives, virial=derivatives)
         splits = np.cumsum(torch.bincount(graph.structure).cpu().numpy())[:-1]
         results: list[dict[str, Any]] = [
@@ -189,6 +198,13 @@ class PotentialCalculator(Calculator):
                 result["forces"] = force.copy()
                 if (size := volume(cell)) > 0:
                     result["stress"] = virial[VOIGT] / size
+        elif self.non_conservative:
+            forces = np.split(prediction.direct["forces"].cpu().numpy(), splits)
+            stresses = prediction.direct.get("stress", torch.full_like(graph.cell, torch.nan))
+            for result, force, stress in zip(results, forces, stresses.cpu().numpy(), strict=True):
+                result["forces"] = force.copy()
+                if np.isfinite(stress).all():
+                    result["stress"] = stress[VOIGT]
         return results
 
     def _graph(self, atoms: Atoms) -> Graph:

@@ -84,12 +84,13 @@ def split_target(model: str | Path) -> tuple[str, str | None]:
     return str(model), None
 
 
-def read_model(model: str | Path) -> Potential:
+def read_model(model: str | Path, *, direct: bool = False) -> Potential:
     """Return the potential of a packaged model, a checkpoint, or a published PET.
 
     Args:
         model: a name or file; "FILE@ENERGY" chooses among the energies of a checkpoint of
             metatrain, or among the weights of a folder of the original code.
+        direct: of a published PET, also what it predicts of forces and stress as such.
 
     Raises:
         ValueError: there is no such model, or it cannot be read (CheckpointError, PublishedError).
@@ -100,7 +101,7 @@ def read_model(model: str | Path) -> Potential:
     file, target = split_target(model)
     path = find_model(file)
     if published.is_published(path):
-        return published.load(path, target)
+        return published.load(path, target, direct=direct)
     if target is not None:
         raise ValueError(f"{file} has one energy only; leave '@{target}' out.")
     return checkpoint.load(path)
@@ -120,6 +121,7 @@ def load_potential(
     *,
     architecture: str | None = None,
     symmetrize: str | None = None,
+    direct: bool = False,
 ) -> Potential:
     """Return a potential of the caller's own, on the CPU if it comes from a file.
 
@@ -128,15 +130,17 @@ def load_potential(
             copied.
         architecture: registered name of what the network has to be; None: anything.
         symmetrize: a name of :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
+        direct: it has to predict forces as such.
 
     Raises:
         ValueError: there is no such model or symmetrisation, the file cannot be read
             (CheckpointError, PublishedError), or it holds another architecture.
     """
     from ..potentials import checkpoint
+    from ..potentials.outputs import DIRECT
 
     if isinstance(model, str | Path):
-        potential = read_model(model)
+        potential = read_model(model, direct=direct)
         origin = str(model)
     else:
         potential = copy.deepcopy(model)
@@ -148,6 +152,11 @@ def load_potential(
                 f"{origin} holds a {type(potential.network).__name__}, not a {kind.__name__}; use "
                 "PotentialCalculator, which takes any architecture."
             )
+    if direct and DIRECT[0] not in potential.properties:
+        raise ValueError(
+            f"{origin} predicts no forces but as derivatives of its energy; leave out "
+            "non_conservative=True."
+        )
     if symmetrize is not None:
         from ..potentials.ecse.symmetrize import symmetrized
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 
+from ..potentials.outputs import DIRECT
 from ..potentials.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,9 +22,21 @@ STANDARD_DEVIATIONS = ("energy_std", "energies_std")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def offered_properties(predicted: Sequence[str], uncertain: bool = False) -> list[str]:
-    """ASE's names of what a potential gives that predicts these, with uncertainties or without."""
-    offered = [p for name in predicted for p in (OF_ENERGY if name == "energy" else (name,))]
+def offered_properties(
+    predicted: Sequence[str], *, uncertain: bool = False, direct: bool = False
+) -> list[str]:
+    """ASE's names of what a potential gives that predicts these.
+
+    With uncertainties or without; with forces and stress that are derivatives, or direct ones.
+    """
+    offered = [
+        p
+        for name in predicted
+        if name not in DIRECT
+        for p in (OF_ENERGY if name == "energy" else (name,))
+    ]
+    if direct and DIRECT[1] not in predicted:
+        offered.remove("stress")
     return [*offered, *(STANDARD_DEVIATIONS if uncertain else ())]
 
 

@@ -1,8 +1,10 @@
 """What networks predict for every atom, and how it turns with the axes.
 
 Energies are scalars (eV), dipoles polar vectors (e·Å), polarizabilities symmetric rank-2 tensors
-(in the unit of the labels). All three are even or odd under inversion as their rank says, so that
-an improper matrix turns them as a proper one does, without a further sign.
+(in the unit of the labels). Forces and stress that are predicted as such, and are no derivatives,
+are vectors (eV/Å) and tensors (eV; the stress is their sum over the volume). All are even or odd
+under inversion as their rank says, so that an improper matrix turns them as a proper one does,
+without a further sign.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RANKS = {"energy": 0, "dipole": 1, "polarizability": 2}
+DIRECT = ("non_conservative_forces", "non_conservative_stress")
+RANKS = {"energy": 0, "dipole": 1, "polarizability": 2, **dict(zip(DIRECT, (1, 2), strict=True))}
 ERRORS = {  # units of errors: thousandths of those above
     "energy": "meV/atom",
     "forces": "meV/Å",

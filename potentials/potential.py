@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .graph import Graph
-from .outputs import Outputs
+from .outputs import DIRECT, Outputs, along
 from .rigidity import Rigidity
 from .zbl import ZBL
 
@@ -58,6 +58,8 @@ class Prediction:
         strain_gradient: (B, 3, 3) eV, dE/dε for a general strain r → r(1 + ε), or None.
         moments: what else the network predicts, summed over atoms: "dipole" (B, 3) in e·Å,
             "polarizability" (B, 3, 3) in the unit of its labels.
+        direct: "forces" (N, 3) in eV/Å, without their mean in each structure, and "stress"
+            (B, 3, 3) in eV/Å³ that the network predicts and that are no derivatives.
     """
 
     energies: Tensor
@@ -67,6 +69,7 @@ class Prediction:
     forces: Tensor | None = None
     strain_gradient: Tensor | None = None
     moments: Outputs = field(default_factory=dict)
+    direct: Outputs = field(default_factory=dict)
 
     @property
     def virial(self) -> Tensor:
@@ -128,7 +131,8 @@ class Potential(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         for name in self.properties:
             if name != "energy":
-                self.register_buffer(f"{name}_scale", torch.ones((), dtype=torch.float64))
+                shape = (119,) if name in DIRECT else ()  # those of atoms may differ by species
+                self.register_buffer(f"{name}_scale", torch.ones(shape, dtype=torch.float64))
 
     @property
     def cutoff(self) -> float:
@@ -206,7 +210,10 @@ class Potential(nn.Module):
                 if virial and gradient is not None
                 else None
             ),
-            moments={name: _sum(value, graph) for name, value in outputs.items()},
+            moments={
+                name: _sum(value, graph) for name, value in outputs.items() if name not in DIRECT
+            },
+            direct=direct_predictions(outputs, graph),
         )
 
     def mean_features(self, graph: Graph) -> Tensor:
@@ -240,7 +247,7 @@ class Potential(nn.Module):
         The "energy" is in eV and without the baseline.
         """
         outputs = {
-            name: self.scale_of(name) * value.to(torch.float64)
+            name: self._scaled(name, value.to(torch.float64), graph.species)
             for name, value in self.network(graph, edge_vectors).items()
         }
         if self.zbl is not None and "energy" in outputs:
@@ -250,8 +257,27 @@ class Potential(nn.Module):
         return outputs
 
     def scale_of(self, name: str) -> Tensor:
-        """The factor on a property of the network."""
+        """The factor on a property of the network, or that of each species (119,)."""
         return self.scale if name == "energy" else self.get_buffer(f"{name}_scale")
+
+    def _scaled(self, name: str, value: Tensor, species: Tensor) -> Tensor:
+        scale = self.scale_of(name)
+        return scale * value if scale.ndim == 0 else along(scale[species], value)
+
+
+def direct_predictions(outputs: Outputs, graph: Graph) -> Outputs:
+    """Forces and stress that are predicted as such, see :class:`Prediction`.
+
+    A mean force would push the whole structure; a cell without volume has no stress (NaN).
+    """
+    found: Outputs = {}
+    forces, stress = DIRECT
+    if forces in outputs:
+        found["forces"] = outputs[forces] - _mean(outputs[forces], graph)[graph.structure]
+    if stress in outputs:
+        volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+        found["stress"] = torch.where(volume > 0, _sum(outputs[stress], graph) / volume, torch.nan)
+    return found
 
 
 def edge_gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool) -> Tensor:
@@ -288,4 +314,4 @@ def _sum(values: Tensor, graph: Graph) -> Tensor:
 
 def _mean(values: Tensor, graph: Graph) -> Tensor:
     atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
-    return _sum(values, graph) / atoms[:, None]
+    return along(1 / atoms.to(values.dtype), _sum(values, graph))

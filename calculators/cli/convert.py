@@ -17,6 +17,9 @@ def convert(
         ),
     ],
     output: Annotated[Path, typer.Argument(help="new file, .safetensors")],
+    non_conservative: Annotated[
+        bool, typer.Option("--non-conservative", help="keep forces and stress predicted as such")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
 ) -> None:
     """Convert a published PET to a safetensors file, which opens faster and holds no pickle."""
@@ -33,5 +36,5 @@ def convert(
         raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
     if not is_published(find_model(split_target(model)[0])):
         raise ValueError(f"{model} is a checkpoint of pointedge already.")
-    checkpoint.save(read_model(model), output)
+    checkpoint.save(read_model(model, direct=non_conservative), output)
     print(output)

@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..outputs import RANKS, Outputs
+from ..outputs import Outputs
 from ..species import Groups
 from ..suggestions import refuse_misspelt
 from .config import EquivariantConfig
@@ -46,7 +46,7 @@ class ConvolutionConfig(EquivariantConfig):
         super().__post_init__()
         object.__setattr__(self, "properties", tuple(self.properties))
         for name in self.properties:
-            refuse_misspelt("property", name, RANKS)
+            refuse_misspelt("property", name, READ_FROM)
             degree = max(irrep.l for irrep in READ_FROM[name])
             if degree > self.lmax:
                 raise ValueError(

@@ -40,7 +40,8 @@ class PETConfig:
         edge_input: what an edge token sees of its vector: "vector+length", "vector" or "length"
             (the last one makes the model invariant under rotation).
         blend_neighbor_species: feed the neighbour's species into every layer, not only the first.
-        properties: what it predicts: "energy", "dipole" (e·Å), "polarizability".
+        properties: what it predicts: "energy", "dipole" (e·Å), "polarizability"; of published
+            models also "non_conservative_forces" and "non_conservative_stress".
         system_conditioning: condition on total charge and spin multiplicity.
         max_charge: largest absolute charge, e.
         max_spin_multiplicity: largest multiplicity 2S+1.

@@ -8,6 +8,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from ..datasets.registry import known_test_frames
+from ..outputs import DIRECT
 from .config import TrainingConfig
 from .data import LABELS
 from .dataset import FrameDataset, FrameSource
@@ -75,6 +76,11 @@ def open_sets(
 
 
 def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:
+    if direct := [name for name in properties if name in DIRECT]:
+        raise ValueError(
+            f"the model predicts {' and '.join(direct)}, which can be used, but not trained; leave "
+            "them out of its properties, or convert the published model without them."
+        )
     derivatives = ("forces", "stress") if "energy" in properties else ()
     for label in LABELS:
         if getattr(loss, label) > 0 and label not in (*properties, *derivatives):

@@ -3,7 +3,8 @@
 ``python -m tests.peers.metatrain_references`` writes tests/data/published-format/references.npz
 (energies and forces of two structures for the 34 files of every model version, and two of its own,
 which it writes too): several.ckpt.gz, random weights, fine-tuned by LoRA, with two energies and
-direct forces; and large.ckpt.gz, a large model in the layout of version 7.
+direct forces; and large.ckpt.gz, a large model in the layout of version 7. direct.ckpt.gz predicts
+forces and stress directly; what its calculator then gives is in direct.npz.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ase import Atoms
 
 FOLDER = Path(__file__).parents[1] / "data" / "published-format"
 TARGETS = ("energy", "energy/pbe")
+DIRECT = ("non_conservative_forces", "non_conservative_stress")
 TABLE = "edge_embedder.weight"
 
 
@@ -46,7 +48,7 @@ def several() -> dict[str, Any]:
     targets = {
         "energy": get_energy_target_info("energy", {"quantity": "energy", "unit": "kcal/mol"}),
         "energy/pbe": get_energy_target_info("energy/pbe", {"quantity": "energy", "unit": "eV"}),
-        "non_conservative_forces": get_generic_target_info("non_conservative_forces", generic()),
+        "non_conservative_forces": get_generic_target_info("non_conservative_forces", generic(1)),
     }
     info = DatasetInfo(length_unit="angstrom", atomic_types=[1, 6, 7, 8], targets=targets)
     shape = {"d_pet": 8, "d_node": 12, "d_head": 4, "d_feedforward": 6, "num_heads": 2}
@@ -99,15 +101,37 @@ def large() -> dict[str, Any]:
     return saved
 
 
-def generic() -> dict[str, Any]:
-    """Settings of direct forces."""
+def direct() -> dict[str, Any]:
+    """A model that predicts forces and stress, besides the energy that they do not follow from."""
+    from metatrain.pet import PET
+    from metatrain.utils.architectures import get_default_hypers
+    from metatrain.utils.data import DatasetInfo
+    from metatrain.utils.data.target_info import get_energy_target_info, get_generic_target_info
+
+    torch.manual_seed(3)
+    targets = {"energy": get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})}
+    for rank, name in enumerate(DIRECT, start=1):
+        targets[name] = get_generic_target_info(name, generic(rank))
+    info = DatasetInfo(length_unit="angstrom", atomic_types=[1, 6, 7, 8], targets=targets)
+    shape = {"d_pet": 8, "d_node": 12, "d_head": 4, "d_feedforward": 6, "num_heads": 2}
+    shape.update(num_attention_layers=1, cutoff=4.0)
+    model = PET({**get_default_hypers("pet")["model"], **shape}, info).to(torch.float64)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    spread(model)
+    return model.get_checkpoint()
+
+
+def generic(rank: int) -> dict[str, Any]:
+    """Settings of direct forces or stress."""
     return {
         "quantity": "",
         "unit": "",
-        "type": {"cartesian": {"rank": 1}},
+        "type": {"cartesian": {"rank": rank}},
         "num_subtargets": 1,
-        "sample_kind": "atom",
-        "per_atom": True,
+        "sample_kind": "atom" if rank == 1 else "system",
+        "per_atom": rank == 1,
         "description": "",
     }
 
@@ -116,9 +140,12 @@ def spread(model: Any) -> None:
     """Give baselines and scales values that nothing else has."""
     import metatensor.torch as mts
 
-    for number, name in enumerate(t for t in TARGETS if t in model.dataset_info.targets):
+    known = [t for t in (*TARGETS, *DIRECT) if t in model.dataset_info.targets]
+    for number, name in enumerate(known):
         for module, kind in ((model.additive_models[0], "composition"), (model.scaler, "scaler")):
             key = f"{name}_{kind}_buffer"
+            if not hasattr(module, key):
+                continue  # directions have no baseline
             array = mts.load_buffer(getattr(module, key))
             values = array.block().values
             values += torch.arange(1, len(values) + 1)[:, None] / (3 + number)
@@ -149,9 +176,27 @@ def evaluated(saved: dict[str, Any]) -> dict[str, np.ndarray]:
     return result
 
 
+def evaluated_directly(saved: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Forces (eV/Å) and stress (eV/Å³, Voigt) that are no derivatives, by metatomic's ASE."""
+    from metatomic.torch import ModelMetadata
+    from metatomic_ase import MetatomicCalculator
+    from metatrain.utils.io import model_from_checkpoint
+
+    model = model_from_checkpoint(saved, context="export").to(torch.float64)
+    exported = model.export(ModelMetadata())
+    result = {}
+    for number, atoms in enumerate(structures()):
+        atoms.calc = MetatomicCalculator(exported, device="cpu", non_conservative=True)
+        result[f"{number}/energy"] = np.array(atoms.get_potential_energy())
+        result[f"{number}/forces"] = atoms.get_forces()
+        if atoms.pbc.all():
+            result[f"{number}/stress"] = atoms.get_stress()
+    return result
+
+
 def main() -> None:
     """Write the references."""
-    for function in (several, large):
+    for function in (several, large, direct):
         buffer = io.BytesIO()
         torch.save(function(), buffer)
         path = FOLDER / f"{function.__name__}.ckpt.gz"
@@ -164,6 +209,7 @@ def main() -> None:
         arrays.update({f"{path.name}/{key}": value for key, value in found.items()})
         print(path.name, {k: float(v) for k, v in found.items() if v.ndim == 0}, flush=True)
     np.savez_compressed(FOLDER / "references.npz", **arrays)
+    np.savez_compressed(FOLDER / "direct.npz", **evaluated_directly(direct()))
 
 
 if __name__ == "__main__":

@@ -26,17 +26,23 @@ def is_published(path: str | Path) -> bool:
     return head.startswith(b"PK\x03\x04") or pickled
 
 
-def load(path: str | Path, name: str | None = None) -> Potential:
+def load(path: str | Path, name: str | None = None, *, direct: bool = False) -> Potential:
     """Read a published PET.
 
     Args:
         path: of a checkpoint of metatrain, or of a folder of the original code.
         name: of the energy in a checkpoint that has several, or of the weights in a folder.
+        direct: also read forces and stress that a checkpoint predicts as such.
 
     Raises:
-        PublishedError: it is damaged, unsafe to read, or not computed by our PET.
+        PublishedError: it is damaged, unsafe to read, or not computed by our PET; or it predicts no
+            forces directly, and they were asked for.
     """
     from .building import load as load_checkpoint
     from .originals import load_original
 
-    return (load_original if Path(path).is_dir() else load_checkpoint)(path, name)
+    if not Path(path).is_dir():
+        return load_checkpoint(path, name, direct=direct)
+    if direct:
+        raise PublishedError(f"{path}: it predicts no forces but as derivatives of its energy.")
+    return load_original(path, name)

@@ -31,20 +31,27 @@ ENERGIES = {
     "kj/mol": UNITS["kJ"] / UNITS["mol"],
 }
 ANGSTROM = ("angstrom", "angstroms", "å", "a", "")
-NON_CONSERVATIVE = "non_conservative_"
+FORCE_UNITS = ("ev/a", "ev/angstrom", "ev/å", "")
+STRESS_UNITS = ("ev/a^3", "ev/angstrom^3", "ev/å^3", "")
+# Ours, their names (the last one of metatomic 2026), and units in lower case.
+DIRECT_TARGETS = {
+    "non_conservative_forces": (("non_conservative_forces", "non_conservative_force"), FORCE_UNITS),
+    "non_conservative_stress": (("non_conservative_stress",), STRESS_UNITS),
+}
 
 
-def load(path: str | Path, target: str | None = None) -> Potential:
+def load(path: str | Path, target: str | None = None, *, direct: bool = False) -> Potential:
     """Read a checkpoint of metatrain's PET, in the floating-point type it was saved in.
 
     Args:
         path: of the file.
         target: name of the energy to read, "energy/pbe", or of its variant, "pbe"; None: the only
             one, or the one called "energy".
+        direct: also read forces and stress that the model predicts as such.
 
     Raises:
         PublishedError: the file is damaged, unsafe, of a future version, or of a model that is not
-            computed here; or it has several energies, and none was chosen.
+            computed here; it has several energies, and none was chosen; or no direct forces.
 
     Warns:
         UserWarning: what is in the file and not in the potential, if no target was named.
@@ -53,7 +60,7 @@ def load(path: str | Path, target: str | None = None) -> Potential:
     with opened(path) as saved:
         try:
             published = parsed(saved)
-            potential = built(published, chosen(published, target))
+            potential = built(published, chosen(published, target), direct=direct)
         except ValueError as error:
             raise PublishedError(f"{path}: {error}") from None
     if target is None and (notes := potential.information["notes"]):
@@ -61,13 +68,14 @@ def load(path: str | Path, target: str | None = None) -> Potential:
     return potential
 
 
-def built(published: Published, target: Target) -> Potential:
+def built(published: Published, target: Target, *, direct: bool = False) -> Potential:
     """The potential of a target; what else is in the file is noted in its information.
 
     Raises:
         PublishedError: a part of the model is missing, not known, or not computed here.
     """
-    network, used = _network(published, target)
+    targets = {"energy": target, **(_direct(published, target) if direct else {})}
+    network, used = _network(published, targets)
     _refuse_unknown(published, used, target)
     factor = _unit(published, target)
     potential = Potential(
@@ -78,9 +86,11 @@ def built(published: Published, target: Target) -> Potential:
         information={
             **published.information,
             "origin": f"metatrain PET, model version {published.version}, target {target.name}",
-            "notes": _notes(published, target),
+            "notes": _notes(published, targets),
         },
     )
+    for name in targets.keys() & DIRECT_TARGETS.keys():
+        potential.scale_of(name)[list(published.species)] = _scales(published, targets[name])
     if potential.zbl is not None:
         round_like_metatrain(potential, published.state.get("additive_models.1.covalent_radii"))
     return potential.eval()
@@ -103,17 +113,40 @@ def round_like_metatrain(potential: Potential, radii: Tensor | None = None) -> N
     zbl.strength.copy_(COULOMB * z[:, None] * z)
 
 
-def _network(published: Published, target: Target) -> tuple[PET, set[str]]:
+def _direct(published: Published, target: Target) -> dict[str, Target]:
+    """Targets of direct forces and stress, of the variant of an energy.
+
+    Raises:
+        PublishedError: there are no direct forces, or their unit is not known.
+    """
+    _, mark, variant = target.name.partition("/")
+    known = {t.name: t for t in published.targets}
+    found = {
+        ours: known[name + mark + variant]
+        for ours, (names, _) in DIRECT_TARGETS.items()
+        for name in names
+        if name + mark + variant in known
+    }
+    if "non_conservative_forces" not in found:
+        raise PublishedError(f"it predicts no forces but as derivatives of {target.name}.")
+    for ours, one in found.items():
+        if one.unit.lower() not in DIRECT_TARGETS[ours][1]:
+            raise PublishedError(f"its {one.name} are in {one.unit!r}; eV and Å are read here.")
+    return found
+
+
+def _network(published: Published, targets: dict[str, Target]) -> tuple[PET, set[str]]:
     """The network with its weights, and their names in the file."""
     state = published.state
-    config = to_config(published.hypers, published.species)
+    config = to_config(published.hypers, published.species, tuple(targets))
     network = PET(config)
     dtype = state["edge_embedder.weight"].dtype if "edge_embedder.weight" in state else None
     network.to(dtype if dtype in (torch.float32, torch.float64) else torch.float32)
     rows = state["species_to_species_index"][list(published.species)].to(torch.int64)
     if sorted(rows.tolist()) != list(range(len(rows))):
         raise PublishedError("its table of species does not fit its atomic numbers.")
-    names = {ours: their_name(ours, target.name) for ours in network.state_dict()}
+    called = {ours: target.name for ours, target in targets.items()}
+    names = {ours: their_name(ours, called["energy"], called) for ours in network.state_dict()}
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise PublishedError(f"it lacks {len(missing)} tensor(s), such as {missing[0]}.")
     weights = {}
@@ -169,6 +202,21 @@ def _scale(published: Published, target: Target) -> float:
     return float(values[0])
 
 
+def _scales(published: Published, target: Target) -> Tensor:
+    """Factors (K,) on what is predicted of atoms of each species, or one for all."""
+    name = f"scaler.{target.name}_scaler_buffer"
+    if name not in published.state:
+        return torch.ones(len(published.species), dtype=torch.float64)
+    block = read_block(published.state[name], name)
+    if block.values.shape not in {(1, 1), (len(published.species), 1)}:
+        raise PublishedError(f"{name} has shape {block.values.shape}: not computed here.")
+    by_row = dict(zip(block.samples, block.values[:, 0].tolist(), strict=True))
+    if list(by_row) == [-1]:  # one for the structure
+        return torch.tensor(by_row[-1], dtype=torch.float64)
+    rows = published.state["species_to_species_index"][list(published.species)].tolist()
+    return torch.tensor([by_row[row] for row in rows], dtype=torch.float64)
+
+
 def _unit(published: Published, target: Target) -> float:
     """The target's unit in eV."""
     if published.length_unit.lower() not in ANGSTROM:
@@ -179,18 +227,19 @@ def _unit(published: Published, target: Target) -> float:
     return float(ENERGIES[target.unit.lower() or "ev"])
 
 
-def _notes(published: Published, target: Target) -> list[str]:
+def _notes(published: Published, targets: dict[str, Target]) -> list[str]:
     """Sentences on what is in the file and not in the potential."""
-    others = [t.name for t in published.targets if t is not target]
-    direct = [name for name in others if name.startswith(NON_CONSERVATIVE)]
+    target = targets["energy"]
+    others = [t.name for t in published.targets if t not in targets.values()]
+    direct = [name for name in others if name.startswith("non_conservative_")]
     rest = [name for name in others if name not in direct]
     notes = []
     if published.wrapped:
         notes.append("Its uncertainties (llpr) are not read.")
     if direct:
         notes.append(
-            f"Its direct predictions ({', '.join(direct)}) are not read: forces and stress are "
-            f"derivatives of {target.name}."
+            f"Its direct predictions ({', '.join(direct)}) are not read (non_conservative=True "
+            f"reads them): forces and stress are derivatives of {target.name}."
         )
     if rest:
         notes.append(f"Of its targets {target.name} is read, and not {', '.join(rest)}.")

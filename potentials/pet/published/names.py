@@ -37,7 +37,9 @@ WORDS = ("Bump", "Cosine", "RMSNorm", "LayerNorm", "SwiGLU", "SiLU", "PreLN", "P
 ADDITIVE = ("zbl", "long_range")  # hyper-parameters of what is added to the network
 
 
-def to_config(hypers: Mapping[str, Any], species: tuple[int, ...]) -> PETConfig:
+def to_config(
+    hypers: Mapping[str, Any], species: tuple[int, ...], properties: tuple[str, ...] = ("energy",)
+) -> PETConfig:
     """Settings of a network of ours.
 
     Raises:
@@ -57,7 +59,7 @@ def to_config(hypers: Mapping[str, Any], species: tuple[int, ...]) -> PETConfig:
     for name, value in values.items():
         if isinstance(value, str):
             values[name] = value.lower()
-    return PETConfig.from_dict({"species": species, **values})
+    return PETConfig.from_dict({"species": species, "properties": properties, **values})
 
 
 def to_hypers(config: PETConfig) -> dict[str, Any]:
@@ -68,12 +70,19 @@ def to_hypers(config: PETConfig) -> dict[str, Any]:
     return {k: words.get(v, v) if isinstance(v, str) else v for k, v in hypers.items()}
 
 
-def their_name(name: str, target: str) -> str:
-    """Their name of a weight of our network, whose energy is called ``target`` there."""
-    if head := re.fullmatch(r"(node|edge)_heads\.(\d+)\.4\.(\w+)", name):
-        side, layer, kind = head.groups()
-        return f"{side}_last_layers.{target}.{layer}.{target}___0.{kind}"
-    name = re.sub(r"^(node|edge)_heads\.", rf"\1_heads.{target}.", name)
+def their_name(name: str, target: str, others: Mapping[str, str] | None = None) -> str:
+    """Their name of a weight of our network, whose energy is called ``target`` there.
+
+    ``others`` are their names of what else it predicts, by ours.
+    """
+    # our covariant heads are called by property, then readout, then side
+    name = re.sub(r"^covariant_heads\.(\w+)\.(\d+)\.(node|edge)\.", r"\3_heads.\1@\2.", name)
+    if head := re.fullmatch(r"(node|edge)_heads\.(?:(\w+)@)?(\d+)\.(\d)\.(\w+)", name):
+        side, ours, layer, place, kind = head.groups()
+        target = (others or {})[ours] if ours else target
+        if place == "4":
+            return f"{side}_last_layers.{target}.{layer}.{target}___0.{kind}"
+        return f"{side}_heads.{target}.{layer}.{place}.{kind}"
     return re.sub(r"^(gnn_layers\.\d+)\.layers\.", r"\1.trans.layers.", name)
 
 

@@ -59,7 +59,7 @@ def test_all_versions_are_there():
     assert len(published_files) == 34
     versions = {int(name.split("-")[1].split("_")[0][1:]) for name in published_files}
     assert versions == set(range(1, 17))
-    assert len(WITH_ENERGY) == 34 + 3
+    assert len(WITH_ENERGY) == 34 + 4
 
 
 @pytest.mark.parametrize(("name", "target"), WITH_ENERGY)
