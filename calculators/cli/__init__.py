@@ -11,6 +11,7 @@ import typer
 from .convert import convert
 from .data import data
 from .distill import distill_auxiliary
+from .drive import drive
 from .evaluate import evaluate
 from .info import info
 from .irreps import irreps
@@ -30,6 +31,7 @@ app = typer.Typer(
 VERBS = (
     md,
     relax,
+    drive,
     evaluate,
     irreps,
     train,
