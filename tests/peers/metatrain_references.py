@@ -4,7 +4,8 @@
 (energies and forces of two structures for the 34 files of every model version, and two of its own,
 which it writes too): several.ckpt.gz, random weights, fine-tuned by LoRA, with two energies and
 direct forces; and large.ckpt.gz, a large model in the layout of version 7. direct.ckpt.gz predicts
-forces and stress directly; what its calculator then gives is in direct.npz.
+forces and stress directly; what its calculator then gives is in direct.npz. uncertain.ckpt.gz has
+uncertainties (llpr), which are in uncertain.npz.
 """
 
 from __future__ import annotations
@@ -101,14 +102,14 @@ def large() -> dict[str, Any]:
     return saved
 
 
-def direct() -> dict[str, Any]:
+def direct(seed: int = 3) -> dict[str, Any]:
     """A model that predicts forces and stress, besides the energy that they do not follow from."""
     from metatrain.pet import PET
     from metatrain.utils.architectures import get_default_hypers
     from metatrain.utils.data import DatasetInfo
     from metatrain.utils.data.target_info import get_energy_target_info, get_generic_target_info
 
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     targets = {"energy": get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})}
     for rank, name in enumerate(DIRECT, start=1):
         targets[name] = get_generic_target_info(name, generic(rank))
@@ -121,6 +122,24 @@ def direct() -> dict[str, Any]:
             parameter += 0.1 * torch.randn_like(parameter)
     spread(model)
     return model.get_checkpoint()
+
+
+def uncertain() -> dict[str, Any]:
+    """Such a model wrapped in uncertainties, of a random covariance."""
+    from metatrain.llpr.model import LLPRUncertaintyModel
+    from metatrain.utils.io import model_from_checkpoint
+
+    model = model_from_checkpoint(direct(5), context="finetune").to(torch.float64)
+    wrapper = LLPRUncertaintyModel({"num_ensemble_members": {}}, model.dataset_info)
+    wrapper.set_wrapped_model(model)
+    torch.manual_seed(4)
+    for name in wrapper.outputs_list:
+        features = torch.randn(20, wrapper.ll_feat_size, dtype=torch.float64)
+        name = "energy_uncertainty" if name == "energy" else f"mtt::aux::{name}_uncertainty"
+        wrapper._get_covariance(name)[:] = features.T @ features
+        wrapper._get_multiplier(name)[:] = 0.3
+    wrapper.compute_cholesky_decomposition()
+    return wrapper.get_checkpoint()
 
 
 def generic(rank: int) -> dict[str, Any]:
@@ -194,9 +213,27 @@ def evaluated_directly(saved: dict[str, Any]) -> dict[str, np.ndarray]:
     return result
 
 
+def evaluated_uncertainties(saved: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Standard deviations (eV) of the energies of structures and atoms."""
+    from metatomic.torch import ModelMetadata, ModelOutput
+    from metatomic_ase import MetatomicCalculator
+    from metatrain.utils.io import model_from_checkpoint
+
+    exported = model_from_checkpoint(saved, context="export").to(torch.float64)
+    exported = exported.export(ModelMetadata())
+    calculator = MetatomicCalculator(exported, device="cpu")
+    result = {}
+    for number, atoms in enumerate(structures()):
+        for kind in ("system", "atom"):
+            asked = {"energy_uncertainty": ModelOutput(unit="eV", sample_kind=kind)}
+            found = calculator.run_model([atoms], asked)["energy_uncertainty"]
+            result[f"{number}/{kind}"] = found.block().values.detach().numpy()[:, 0]
+    return result
+
+
 def main() -> None:
     """Write the references."""
-    for function in (several, large, direct):
+    for function in (several, large, direct, uncertain):
         buffer = io.BytesIO()
         torch.save(function(), buffer)
         path = FOLDER / f"{function.__name__}.ckpt.gz"
@@ -210,6 +247,7 @@ def main() -> None:
         print(path.name, {k: float(v) for k, v in found.items() if v.ndim == 0}, flush=True)
     np.savez_compressed(FOLDER / "references.npz", **arrays)
     np.savez_compressed(FOLDER / "direct.npz", **evaluated_directly(direct()))
+    np.savez_compressed(FOLDER / "uncertain.npz", **evaluated_uncertainties(uncertain()))
 
 
 if __name__ == "__main__":

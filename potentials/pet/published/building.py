@@ -19,6 +19,7 @@ from .names import is_species_table, their_name, to_config
 from .parsing import Published, Target, chosen, parsed
 from .pickles import opened
 from .tensormaps import read_block
+from .uncertainty import rigidity_of
 
 UNITS = create_units("2018")  # those of metatomic
 ENERGIES = {
@@ -89,6 +90,7 @@ def built(published: Published, target: Target, *, direct: bool = False) -> Pote
             "notes": _notes(published, targets),
         },
     )
+    potential.rigidity = rigidity_of(published.uncertainties, target.name, factor)
     for name in targets.keys() & DIRECT_TARGETS.keys():
         potential.scale_of(name)[list(published.species)] = _scales(published, targets[name])
     if potential.zbl is not None:
@@ -234,8 +236,6 @@ def _notes(published: Published, targets: dict[str, Target]) -> list[str]:
     direct = [name for name in others if name.startswith("non_conservative_")]
     rest = [name for name in others if name not in direct]
     notes = []
-    if published.wrapped:
-        notes.append("Its uncertainties (llpr) are not read.")
     if direct:
         notes.append(
             f"Its direct predictions ({', '.join(direct)}) are not read (non_conservative=True "

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from .errors import PublishedError
 from .pickles import StoredTensor, Stub
+from .uncertainty import uncertainty_tensors
 from .versions import NEWEST, Hypers, State, is_large, merged_lora, upgraded
 
 
@@ -46,7 +49,7 @@ class Published:
         targets: all of them.
         length_unit: as it is in the file.
         information: what the file says of itself, plain values.
-        wrapped: whether it comes with uncertainties (llpr).
+        uncertainties: tensors of its wrapper (llpr), empty if it has none.
     """
 
     version: int
@@ -56,7 +59,7 @@ class Published:
     targets: tuple[Target, ...]
     length_unit: str
     information: dict[str, Any]
-    wrapped: bool
+    uncertainties: Mapping[str, Tensor]
 
 
 def parsed(saved: Any) -> Published:
@@ -65,8 +68,9 @@ def parsed(saved: Any) -> Published:
     Raises:
         PublishedError: it is none, of a future version, or incomplete.
     """
-    wrapped = isinstance(saved, Mapping) and saved.get("architecture_name") == "llpr"
-    if wrapped:
+    uncertainties: dict[str, Tensor] = {}
+    if isinstance(saved, Mapping) and saved.get("architecture_name") == "llpr":
+        uncertainties = uncertainty_tensors(saved)
         saved = saved.get("wrapped_model_checkpoint")
     if not isinstance(saved, Mapping) or "model_data" not in saved:
         raise PublishedError("it is no checkpoint of metatrain with a model in it (model_data).")
@@ -79,7 +83,7 @@ def parsed(saved: Any) -> Published:
             "update pointedge."
         )
     try:
-        return _parsed(saved, version, wrapped)
+        return _parsed(saved, version, uncertainties)
     except (KeyError, AttributeError, TypeError) as error:
         raise PublishedError(
             f"it lacks a part of a checkpoint of version {version} "
@@ -113,7 +117,9 @@ def chosen(published: Published, name: str | None) -> Target:
     )
 
 
-def _parsed(saved: Mapping[str, Any], version: int, wrapped: bool) -> Published:
+def _parsed(
+    saved: Mapping[str, Any], version: int, uncertainties: Mapping[str, Tensor]
+) -> Published:
     info = _state_of(saved["model_data"]["dataset_info"])
     targets = tuple(_target(name, _state_of(stub)) for name, stub in info["targets"].items())
     weights, configuration = _weights(saved, version)
@@ -127,7 +133,7 @@ def _parsed(saved: Mapping[str, Any], version: int, wrapped: bool) -> Published:
         targets=targets,
         length_unit=str(info["length_unit"]),
         information=_information(saved, version),
-        wrapped=wrapped,
+        uncertainties=uncertainties,
     )
 
 

@@ -59,7 +59,7 @@ def test_all_versions_are_there():
     assert len(published_files) == 34
     versions = {int(name.split("-")[1].split("_")[0][1:]) for name in published_files}
     assert versions == set(range(1, 17))
-    assert len(WITH_ENERGY) == 34 + 4
+    assert len(WITH_ENERGY) == 34 + 5
 
 
 @pytest.mark.parametrize(("name", "target"), WITH_ENERGY)
@@ -229,7 +229,7 @@ def test_uncertainty_wrapper_is_taken_off(changed):
         saved.update(architecture_name="llpr", wrapped_model_checkpoint=inner)
 
     potential = changed(wrap)
-    assert potential.information["notes"] == ["Its uncertainties (llpr) are not read."]
+    assert potential.rigidity is None, "nothing was fitted"
     expected = read(CASES / "case1_default_small_f64.ckpt")
     assert all(map(torch.equal, potential.state_dict().values(), expected.state_dict().values()))
 
