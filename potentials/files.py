@@ -43,8 +43,9 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
         partial.replace(path)
         _sync(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)  # which also frees a full disk
         raise UnwrittenError.of(path, error) from None
+    finally:
+        partial.unlink(missing_ok=True)  # which also frees a full disk
 
 
 def _sync(folder: Path) -> None:

@@ -17,6 +17,7 @@ from .info import info
 from .irreps import irreps
 from .md import md
 from .models import models
+from .predict import predict
 from .relax import relax
 from .train import train
 from .uncertainty import fit_uncertainty
@@ -33,6 +34,7 @@ VERBS = (
     relax,
     drive,
     evaluate,
+    predict,
     irreps,
     train,
     distill_auxiliary,
