@@ -59,8 +59,13 @@ def check_structure(
         )
 
 
-def check_distances(graph: Graph, where: str = "the structure") -> None:
-    """Refuse a graph of one structure with atoms on top of each other; raises InputError."""
+def check_distances(
+    graph: Graph, where: str = "the structure", names: Sequence[int] | np.ndarray | None = None
+) -> None:
+    """Refuse a graph of one structure with atoms on top of each other; raises InputError.
+
+    The message calls atoms by their indices, or by the ``names`` (N,) given.
+    """
     if graph.num_edges == 0:
         return
     shortest, edge = torch.linalg.vector_norm(graph.edge_vectors(), dim=-1).min(dim=0)
@@ -69,6 +74,8 @@ def check_distances(graph: Graph, where: str = "the structure") -> None:
     i, j = int(graph.centers[edge]), int(graph.neighbors[edge])
     shift = " ".join(str(k) for k in graph.shifts[edge].tolist())
     image = "" if shift == "0 0 0" else f" (image {shift})"
+    if names is not None:
+        i, j = int(names[i]), int(names[j])
     pair = f"atom {i} and its own{image}" if i == j else f"atoms {i} and {j}{image}"
     raise InputError(
         f"{where}: {pair} are {shortest.item():.3g} Å apart, closer than {CLOSEST_DISTANCE} Å; "

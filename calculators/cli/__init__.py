@@ -15,6 +15,7 @@ from .drive import drive
 from .evaluate import evaluate
 from .info import info
 from .irreps import irreps
+from .lammps import lammps
 from .md import md
 from .models import models
 from .predict import predict
@@ -33,6 +34,7 @@ VERBS = (
     md,
     relax,
     drive,
+    lammps,
     evaluate,
     predict,
     irreps,
