@@ -13,6 +13,7 @@ from .data import data
 from .distill import distill_auxiliary
 from .drive import drive
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .irreps import irreps
 from .lammps import lammps
@@ -42,6 +43,7 @@ VERBS = (
     distill_auxiliary,
     fit_uncertainty,
     convert,
+    export,
     models,
     info,
 )

@@ -32,6 +32,8 @@ def convert(
         raise ValueError(
             f"{output} has to end in {SUFFIX}; 'pointedge export' writes other formats."
         )
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
     if not is_published(find_model(split_target(model)[0])):

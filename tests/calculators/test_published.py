@@ -152,3 +152,22 @@ def test_warnings_and_errors_are_one_line(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert shown.startswith(f"pointedge: {path} cannot be opened as a file of torch.save")
     assert shown.count("\n") == 1
+
+
+def test_export(tmp_path):
+    output = tmp_path / "pet-water.ckpt"
+    invoke("export", "pet-water", output, "--to", "metatrain")
+    atoms = structures()["water4_periodic_triclinic"]
+    energies = [PETCalculator(model).get_potential_energy(atoms) for model in ("pet-water", output)]
+    assert energies[0] == pytest.approx(energies[1], rel=1e-12)  # the repulsion is in float32 there
+    invoke("export", "pet-water", output, "--to", "metatrain", "--overwrite", "--dtype", "float64")
+    assert PETCalculator(output).parameters["dtype"] == "float64"
+    for arguments, message in (
+        (("pet-water", output, "--to", "metatrain"), "exists; choose another output"),
+        (("pet-water", output, "--to", "metatrian"), "unknown format 'metatrian'; did you mean"),
+        (("pet-water", tmp_path / "a.pt", "--to", "metatrain"), r"has to end in \.ckpt"),
+        (("pet-water", tmp_path / "b" / "a.ckpt", "--to", "metatrain"), "there is no folder"),
+        (("pet-water-o3", tmp_path / "a.ckpt", "--to", "metatrain"), "no symmetry = 'layers'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            invoke("export", *arguments)

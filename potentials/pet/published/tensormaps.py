@@ -67,7 +67,9 @@ def write_block(name: str, samples: Sequence[int], values: np.ndarray, unit: str
         for path, array in arrays.items():
             file = io.BytesIO()
             np.save(file, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(path), file.getvalue())  # no date: equal bytes
+            # as long as metatensor's own, since metatrain loads it into a buffer of that length
+            with archive.open(zipfile.ZipInfo(path), "w", force_zip64=True) as entry:
+                entry.write(file.getvalue())
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
 
 

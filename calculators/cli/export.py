@@ -1,0 +1,44 @@
+"""`pointedge export`: a model in the format of another package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FORMATS = {"metatrain": ".ckpt"}  # and the suffix of its files
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="a packaged name or a file")],
+    output: Annotated[Path, typer.Argument(help="new file")],
+    to: Annotated[
+        str, typer.Option(help="metatrain: a checkpoint (.ckpt) that it loads and exports")
+    ],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or float64; default: the model's own")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
+) -> None:
+    """Write a model for another package, and through it for the engines that run its models.
+
+    A setting that has no form there is refused by name.
+    """
+    from ...potentials.pet.published.writing import save
+    from ...potentials.suggestions import refuse_misspelt
+    from ..models import load_potential
+    from ..settings import read_dtype
+
+    refuse_misspelt("format", to, FORMATS)
+    if output.suffix != FORMATS[to]:
+        raise ValueError(f"{output} has to end in {FORMATS[to]}, as the files of {to} do.")
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    potential = load_potential(model)
+    for note in save(potential.to(read_dtype(dtype, potential.dtype)), output):
+        print(f"pointedge: {note}", file=sys.stderr)
+    print(output)
