@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from ase.eos import birchmurnaghan
 
+from pointedge.calculators import PETCalculator
 from pointedge.potentials import checkpoint
+from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.config import TrainingConfig
 
 from . import stand_ins
+from .networks import tiny_pet
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGURATIONS = sorted((EXAMPLES / "train").glob("*.yaml"))
@@ -138,3 +141,19 @@ def test_energies_without_a_minimum_are_told():
     fit = runpy.run_path(str(EXAMPLES / "6_mno.py"))["fit"]
     with pytest.raises(SystemExit, match="no minimum"):
         fit(np.array([20.0, 21.0, 22.0]), np.array([0.0, 1.0, 0.0]))
+
+
+def test_force_constants_of_a_cubic_crystal_are_those_of_a_cube(tmp_path):
+    """Where symmetry is exact; a network with random weights knows nothing of it."""
+    example = runpy.run_path(str(EXAMPLES / "11_phonons.py"))
+    potential = Potential(tiny_pet(0, species=(8, 25), cutoff=3.0))
+    spreads = []
+    for kind in (None, "ecse"):
+        calculator = PETCalculator(potential, symmetrize=kind)
+        found = example["phonons"](
+            example["crystal"](np.eye(3)), calculator, 1, tmp_path / f"{kind}"
+        )
+        block = found.get_force_constant()[0][:3, :3]
+        spreads.append(np.abs(block - np.trace(block) / 3 * np.eye(3)).max() / np.abs(block).max())
+    assert spreads[0] > 1e-3
+    assert spreads[1] < 1e-9
