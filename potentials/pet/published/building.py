@@ -107,8 +107,11 @@ def round_like_metatrain(potential: Potential, radii: Tensor | None = None) -> N
     zbl = potential.zbl
     assert zbl is not None
     expected = torch.tensor([covalent_radii[z] for z in potential.species], dtype=torch.float64)
-    if radii is not None and not torch.equal(radii.to(torch.float64), expected):
-        raise PublishedError("the radii of its repulsion (ZBL) are not those of this ASE.")
+    if radii is not None:  # rounded to float32 where the model once was of that type
+        radii = radii.to(torch.float64)
+        if not torch.allclose(radii, expected, rtol=1e-6, atol=0):
+            raise PublishedError("the radii of its repulsion (ZBL) are not those of this ASE.")
+        zbl.radius.copy_(radii[:, None] + radii)
     z = torch.tensor(potential.species, dtype=torch.int32)
     power = z**0.23  # float32 for integers
     zbl.screening.copy_(0.46850 / (power[:, None] + power))

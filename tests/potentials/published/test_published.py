@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from ase.data import covalent_radii
 from ase.units import create_units
 
 from pointedge.potentials import checkpoint
@@ -213,6 +214,22 @@ def test_units(changed):
     assert hartree.baseline[1].item() == pytest.approx(-0.6 * 27.211386245988)
     unstated = changed(target("unit", ""))
     assert "taken for eV" in unstated.information["notes"][0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_radii_of_the_repulsion(changed, dtype):
+    """A model in float32 has them in float32."""
+    key = "additive_models.1.covalent_radii"
+
+    def of_type(saved, factor=1.0):
+        state = saved["best_model_state_dict"]
+        state[key] = in_memory(state[key], factor * state[key].read().to(dtype))
+
+    potential = changed(of_type, case="case8_zbl_f64")
+    expected = torch.tensor([covalent_radii[z] for z in (1, 6, 8, 14)], dtype=dtype).double()
+    assert torch.equal(potential.zbl.radius.diagonal(), 2 * expected)
+    with pytest.raises(PublishedError, match=r"radii of its repulsion .ZBL. are not those"):
+        changed(lambda saved: of_type(saved, 1.01), case="case8_zbl_f64")
 
 
 def test_repulsion_acts_on_energies_in_ev_alone(changed):
