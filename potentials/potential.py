@@ -9,6 +9,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .derivatives import (
+    direct_predictions,
+    edge_forces,
+    edge_gradient,
+    mean_over_atoms,
+    strain_gradient,
+    sum_over_atoms,
+)
 from .graph import Graph
 from .outputs import DIRECT, Outputs, along
 from .rigidity import Rigidity
@@ -201,8 +209,8 @@ class Potential(nn.Module):
         atomic_baseline = self.baseline[graph.species]
         return Prediction(
             energies=energies,
-            energy=_sum(energies, graph),
-            baseline=_sum(atomic_baseline, graph),
+            energy=sum_over_atoms(energies, graph),
+            baseline=sum_over_atoms(atomic_baseline, graph),
             atomic_baseline=atomic_baseline,
             forces=edge_forces(gradient, graph) if forces and gradient is not None else None,
             strain_gradient=(
@@ -211,14 +219,16 @@ class Potential(nn.Module):
                 else None
             ),
             moments={
-                name: _sum(value, graph) for name, value in outputs.items() if name not in DIRECT
+                name: sum_over_atoms(value, graph)
+                for name, value in outputs.items()
+                if name not in DIRECT
             },
             direct=direct_predictions(outputs, graph),
         )
 
     def mean_features(self, graph: Graph) -> Tensor:
         """Features (B, F) of the network's last layer, means over atoms, in float64."""
-        return _mean(self._features(graph), graph)
+        return mean_over_atoms(self._features(graph), graph)
 
     def standard_deviations(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """How sure energies are: of structures (B,) and atoms (N,), eV, see :mod:`.rigidity`.
@@ -233,7 +243,7 @@ class Potential(nn.Module):
             )
         features = self._features(graph)
         atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
-        return atoms * self.rigidity(_mean(features, graph)), self.rigidity(features)
+        return atoms * self.rigidity(mean_over_atoms(features, graph)), self.rigidity(features)
 
     def _features(self, graph: Graph) -> Tensor:
         with torch.no_grad():
@@ -263,55 +273,3 @@ class Potential(nn.Module):
     def _scaled(self, name: str, value: Tensor, species: Tensor) -> Tensor:
         scale = self.scale_of(name)
         return scale * value if scale.ndim == 0 else along(scale[species], value)
-
-
-def direct_predictions(outputs: Outputs, graph: Graph) -> Outputs:
-    """Forces and stress that are predicted as such, see :class:`Prediction`.
-
-    A mean force would push the whole structure; a cell without volume has no stress (NaN).
-    """
-    found: Outputs = {}
-    forces, stress = DIRECT
-    if forces in outputs:
-        found["forces"] = outputs[forces] - _mean(outputs[forces], graph)[graph.structure]
-    if stress in outputs:
-        volume = torch.linalg.det(graph.cell).abs()[:, None, None]
-        found["stress"] = torch.where(volume > 0, _sum(outputs[stress], graph) / volume, torch.nan)
-    return found
-
-
-def edge_gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool) -> Tensor:
-    """dE/dv (E, 3) of the summed energies (N,); zero where no energy depends on an edge."""
-    if not energies.requires_grad:
-        return torch.zeros_like(vectors)
-    (gradient,) = torch.autograd.grad(
-        energies,
-        vectors,
-        torch.ones_like(energies),
-        create_graph=create_graph,
-        allow_unused=True,
-    )
-    return torch.zeros_like(vectors) if gradient is None else gradient
-
-
-def edge_forces(gradient: Tensor, graph: Graph) -> Tensor:
-    """Forces (N, 3) = -dE/dr from the gradient (E, 3) in the edge vectors."""
-    forces = torch.zeros(graph.num_atoms, 3, dtype=gradient.dtype, device=gradient.device)
-    return forces.index_add(0, graph.centers, gradient).index_add(0, graph.neighbors, -gradient)
-
-
-def strain_gradient(gradient: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
-    """dE/dε (B, 3, 3) for r → r(1 + ε) of positions and cell."""
-    products = vectors.detach()[:, :, None] * gradient[:, None, :]
-    total = torch.zeros(graph.num_structures, 3, 3, dtype=products.dtype, device=products.device)
-    return total.index_add(0, graph.structure[graph.centers], products)
-
-
-def _sum(values: Tensor, graph: Graph) -> Tensor:
-    total = values.new_zeros(graph.num_structures, *values.shape[1:])
-    return total.index_add(0, graph.structure, values)
-
-
-def _mean(values: Tensor, graph: Graph) -> Tensor:
-    atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
-    return along(1 / atoms.to(values.dtype), _sum(values, graph))

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...potentials.derivatives import edge_forces, edge_gradient
 from ...potentials.graph import Graph
-from ...potentials.potential import Potential, edge_forces, edge_gradient
+from ...potentials.potential import Potential
 
 
 def field(graph: Graph, owned: Tensor, hops: int) -> tuple[Graph, Tensor]:
