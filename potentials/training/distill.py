@@ -210,7 +210,10 @@ def _errors(fitted: ECSE, targets: Sequence[Targets], potential: Potential) -> d
             for (found, _), target in zip(predictions, targets, strict=True)
         ]
         square = _mean_square([target.weight for target in targets], differences)
-        errors[name] = 1000 * float(potential.scale_of(name)) * math.sqrt(float(square))
+        scale = potential.scale_of(name)
+        if scale.ndim:  # one for each species
+            scale = scale[list(potential.species)].square().mean().sqrt()
+        errors[name] = 1000 * float(scale) * math.sqrt(float(square))
     gradients = [
         g - target.gradient
         for (_, g), target in zip(predictions, targets, strict=True)

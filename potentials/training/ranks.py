@@ -7,6 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -40,11 +45,23 @@ def launch(device: str, devices: int, num_nodes: int) -> Fabric:
             devices=[int(index)] if index else devices,
             num_nodes=num_nodes,
             strategy="ddp" if several else "auto",
+            plugins=[environment()],
         )
         fabric.launch()
     except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"device {device}: {' '.join(str(error).split())}") from None
     return fabric
+
+
+def environment() -> ClusterEnvironment:
+    """What started the processes of a run, told by environment variables.
+
+    Left to itself, Lightning also asks mpi4py where that is installed, which initialises MPI.
+    """
+    for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment):
+        if kind.detect():
+            return kind()
+    return LightningEnvironment()
 
 
 def reducer(fabric: Fabric) -> Callable[[Tensor], Tensor]:

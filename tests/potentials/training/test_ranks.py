@@ -1,6 +1,8 @@
 """Several processes make the same steps as one."""
 
 import socket
+import subprocess
+import sys
 
 import ase.io
 import pytest
@@ -54,6 +56,16 @@ def test_two_ranks_with_unequal_frames_and_missing_labels_match_one(config, tmp_
     for name, tensor in states[0]["module"].items():
         difference = (states[1]["module"][name] - tensor).abs().max().item()
         assert difference <= TOLERANCE * max(1.0, tensor.abs().max().item()), name
+
+
+def test_mpi_is_left_alone():
+    """Lightning would initialise it where mpi4py is installed, as LAMMPS needs it."""
+    code = (
+        "import sys; from pointedge.potentials.training.ranks import launch;"
+        "launch('cpu', 1, 1); print('mpi4py.MPI' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 def test_a_device_that_is_not_there_is_one_sentence():
