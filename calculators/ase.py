@@ -57,9 +57,9 @@ class PotentialCalculator(Calculator):
         skin: neighbours are kept until an atom has moved by half of this, Å; 0: never.
         symmetrize: "ecse": exactly invariant under rotation and inversion, at the price of many
             evaluations; others: :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
-        non_conservative: take forces and stress that a published model predicts as such: two to
-            three times as fast, and not the derivatives of the energy, which dynamics does not
-            conserve then. Each structure's mean force is taken off.
+        non_conservative: take forces and stress that a published model predicts as such: without a
+            backward pass, and not the derivatives of the energy, which dynamics does not conserve
+            then. Each structure's mean force is taken off.
         warn_above: warn of atoms whose energy has a larger standard deviation than this, eV.
         compile: compile the network (not in this version).
 

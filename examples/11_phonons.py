@@ -6,9 +6,10 @@ Rock-salt MnO with all moments parallel is cubic, so that its transverse optical
 frequency, whatever way the crystal is turned. A PET has learned that, and is off by a little: the
 mode splits, and how far depends on the orientation. With `symmetrize="ecse"` it does not. Modes at
 Γ are of the primitive cell, in several orientations; the dispersion is of 250 atoms, five cells
-along each vector (with an even number, ASE would leave those half-way on one side). Charges do not
-act at long range here, so that the longitudinal mode at Γ has the same frequency. Forces of
-displacements are kept in the folder, and a run that was cut off goes on. Writes `phonons.png`.
+along each vector (three are too few, and of an even number ASE leaves those half-way on one side).
+Charges do not act at long range here, so that the longitudinal mode at Γ has the same frequency.
+Forces of displacements are kept in the folder, and a run that was cut off goes on. Writes
+`phonons.png`.
 """
 
 import argparse
