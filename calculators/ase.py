@@ -18,10 +18,12 @@ from ..potentials.potential import Potential
 from .inputs import InputError, check_distances, check_structure, snapshot
 from .models import load_potential
 from .settings import (
+    FEATURES,
     OF_ENERGY,
     STANDARD_DEVIATIONS,
     check_available,
     check_properties,
+    has_features,
     knows_uncertainty,
     offered_properties,
     read_device,
@@ -41,7 +43,8 @@ class PotentialCalculator(Calculator):
 
     Of one that predicts them, also dipole (3,) (e·Å) and polarizability (3, 3) (its labels' unit).
     Of one that knows how sure it is (``pointedge fit-uncertainty``), energy_std and energies_std
-    (N,), standard deviations in eV, which cost a forward pass where they are asked for.
+    (N,), standard deviations in eV, which cost a forward pass where they are asked for. So do
+    last_layer_features (N, F) of a PET, which its energies are linear in, descriptors of atoms.
 
     Energies contain the species' baseline, and are summed in float64 whatever the network's type.
     The stress is the symmetric virial over the volume of the structure's own cell, in ASE's order
@@ -94,7 +97,10 @@ class PotentialCalculator(Calculator):
         uncertain = knows_uncertainty(potential)
         self.non_conservative = non_conservative
         self.implemented_properties = offered_properties(
-            potential.properties, uncertain=uncertain, direct=non_conservative
+            potential.properties,
+            uncertain=uncertain,
+            features=has_features(potential),
+            direct=non_conservative,
         )
         self.warn_above = read_threshold(warn_above, uncertain)
         self._verlet = VerletList(potential.cutoff, skin=skin)
@@ -191,6 +197,10 @@ class PotentialCalculator(Calculator):
             parts = np.split(of_energies.cpu().numpy(), splits)
             for result, std, part in zip(results, of_energy.tolist(), parts, strict=True):
                 result.update(energy_std=std, energies_std=part.copy())
+        if FEATURES in properties:
+            features = self.potential.last_layer_features(graph).cpu().numpy()
+            for result, part in zip(results, np.split(features, splits), strict=True):
+                result[FEATURES] = part.copy()
         if derivatives:
             forces = np.split(prediction.forces.cpu().numpy(), splits)
             virials, cells = prediction.virial.cpu().numpy(), graph.cell.cpu().numpy()

@@ -19,12 +19,15 @@ Integers = NDArray[np.int64]
 COMMON = ("energy", "forces", "stress")  # what a calculator that says nothing is believed to give
 MOMENTS = ("dipole", "polarizability")
 QUANTITIES = (*KINDS,)
+SPREADS = ("energy_std", "forces_std")  # standard deviations that a calculator may have
 GETTERS: dict[str, Callable[[Atoms], Any]] = {  # forces first, since they give the energy too
     "forces": Atoms.get_forces,
     "stress": partial(Atoms.get_stress, voigt=False),
     "energy": Atoms.get_potential_energy,
     "dipole": Atoms.get_dipole_moment,
     "polarizability": lambda atoms: atoms.calc.get_property("polarizability", atoms),
+    "energy_std": lambda atoms: atoms.calc.get_property("energy_std", atoms),
+    "forces_std": lambda atoms: atoms.calc.get_property("forces_std", atoms),
 }
 FAILURES = (ValueError, LookupError, RuntimeError, ArithmeticError)  # what calculators raise
 
@@ -67,6 +70,7 @@ class Comparison:
         stress, predicted_stress: (F, 3, 3) eV/Å³.
         dipole, predicted_dipole: (F, 3) e·Å.
         polarizability, predicted_polarizability: (F, 3, 3), in the unit of the labels.
+        energy_std, forces_std: (F,) eV and (N, 3) eV/Å, standard deviations of predictions.
     """
 
     files: NDArray[np.str_]
@@ -84,6 +88,8 @@ class Comparison:
     predicted_stress: Array
     predicted_dipole: Array
     predicted_polarizability: Array
+    energy_std: Array
+    forces_std: Array
 
     @classmethod
     def of(
@@ -92,12 +98,18 @@ class Comparison:
         """Put one frame into arrays; quantities that are absent become NaN."""
         size = len(frame.atoms)
         shapes = {"energy": (1,), "forces": (size, 3), "dipole": (1, 3)}
+        found = {
+            **labels,
+            **{
+                name if name in SPREADS else f"predicted_{name}": v
+                for name, v in predictions.items()
+            },
+        }
         columns = {}
-        for prefix, values in (("", labels), ("predicted_", predictions)):
-            for name in QUANTITIES:
-                shape = shapes.get(name, (1, 3, 3))
-                value_or_nan = np.broadcast_to(values.get(name, np.array(np.nan)), shape)
-                columns[prefix + name] = value_or_nan.astype(np.float64)
+        for name in (*QUANTITIES, *(f"predicted_{name}" for name in QUANTITIES), *SPREADS):
+            shape = shapes.get(name.removeprefix("predicted_").removesuffix("_std"), (1, 3, 3))
+            value_or_nan = np.broadcast_to(found.get(name, np.array(np.nan)), shape)
+            columns[name] = value_or_nan.astype(np.float64)
         return cls(
             files=np.array([frame.file]),
             indices=np.array([frame.index]),
@@ -154,8 +166,13 @@ def implements(calculator: Any, quantity: str) -> bool:
 
 
 def wanted(calculator: Any, labels: dict[str, Array]) -> tuple[str, ...]:
-    """What to ask of a calculator: what it gives and the frame has labels of, maybe nothing."""
-    return tuple(q for q in labels if implements(calculator, q))
+    """What to ask of a calculator: what it gives and the frame has labels of, maybe nothing.
+
+    With standard deviations of these, where it has them.
+    """
+    given = [q for q in labels if implements(calculator, q)]
+    spreads = [f"{q}_std" for q in given if f"{q}_std" in SPREADS]
+    return (*given, *(name for name in spreads if implements(calculator, name)))
 
 
 def predict(
@@ -175,7 +192,8 @@ def predict(
             size = len(frames[k].atoms)
             for name in names:
                 what = f"predicted {name} of {frames[k]}"
-                predictions[k][name] = checked(result[name], KINDS[name], size, what)
+                kind = KINDS[name.removesuffix("_std")]
+                predictions[k][name] = checked(result[name], kind, size, what)
     return predictions
 
 

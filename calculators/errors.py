@@ -14,6 +14,8 @@ With Δ = prediction − label, everything in float64:
 - *relative_rmse*: percent of the root mean square of the reference components (about zero, so that
   predicting no force at all has 100 %); None where the reference vanishes.
 - *p95* and *max*: 95th percentile (interpolated linearly) and maximum of |Δ| over components.
+- *calibration*: how standard deviations of a model fit its raw errors: fractions of these within
+  one and two, and the correlation of their ranks. Energies per atom, and force components.
 - *rotational discrepancy*: every frame in several random orientations of O(3); what is predicted is
   turned back, and its unbiased variance over orientations averaged over frames (of the energy per
   atom) or components; the figure is the square root of that. It needs no label.
@@ -32,6 +34,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from ..potentials.calibration import Calibration
 from ..potentials.outputs import ERRORS
 from .comparison import MOMENTS, Array, Comparison
 
@@ -146,6 +149,20 @@ def corrected_energy_error(c: Comparison) -> tuple[Array, int]:
     offsets, _, rank, _ = np.linalg.lstsq(fractions[known], error[known], rcond=1e-10)
     corrected = error - fractions @ offsets
     return (corrected if known.sum() > rank else np.full_like(error, np.nan)), int(rank)
+
+
+def calibrations(c: Comparison) -> dict[str, Calibration]:
+    """How standard deviations fit, in :data:`UNITS`, by the names there; of what has some."""
+    found = {
+        "energy_per_atom": (c.energy_std / c.sizes, energy_error(c)),
+        "forces": (c.forces_std, c.error("forces")),
+    }
+    known = {name: ~np.isnan(stds + errors) for name, (stds, errors) in found.items()}
+    return {
+        name: Calibration.of(MILLI * stds[known[name]], MILLI * errors[known[name]])
+        for name, (stds, errors) in found.items()
+        if known[name].any()
+    }
 
 
 def worst_frames(c: Comparison, count: int = 5) -> list[WorstFrame]:

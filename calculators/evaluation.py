@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ..potentials.calibration import Calibration
 from ..potentials.graph import random_rotations
 from .comparison import (
     QUANTITIES,
@@ -29,6 +30,7 @@ from .errors import (
     Block,
     RotationalDiscrepancy,
     WorstFrame,
+    calibrations,
     corrected_energy_error,
     discrepancy,
     energy_error,
@@ -53,6 +55,7 @@ class Evaluation:
     model: str
     overall: Block
     rotational_discrepancy: RotationalDiscrepancy | None
+    calibrations: dict[str, Calibration]
     groups: dict[str, Block]
     worst: list[WorstFrame]
     microseconds_per_atom: float
@@ -66,6 +69,7 @@ class Evaluation:
             "model": self.model,
             **asdict(self.overall),
             "rotational_discrepancy": None if turned is None else asdict(turned),
+            "calibration": {name: asdict(found) for name, found in self.calibrations.items()},
             "groups": {name: asdict(block) for name, block in self.groups.items()},
             "worst": [asdict(frame) for frame in self.worst],
             "microseconds_per_atom": self.microseconds_per_atom,
@@ -84,7 +88,8 @@ class Evaluation:
             captions["energy"] += f"\noffset-corrected RMSE {rmse:.4g}"
         from .parity import parity_plot
 
-        parity_plot(self.comparison, captions, path, title=self.model)
+        found = {name.removesuffix("_per_atom"): c for name, c in self.calibrations.items()}
+        parity_plot(self.comparison, captions, path, calibrations=found, title=self.model)
 
 
 def evaluate(
@@ -149,6 +154,7 @@ def evaluate(
         model=model,
         overall=errors(c),
         rotational_discrepancy=discrepancy(variances, sizes),
+        calibrations=calibrations(c),
         groups={} if group_by is None else _groups(c, group_by),
         worst=worst_frames(c),
         microseconds_per_atom=1e6 * seconds / sum(sizes),

@@ -1,4 +1,4 @@
-"""The parity plot: predictions against labels."""
+"""The parity plot: predictions against labels, and errors against standard deviations."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from ..potentials.calibration import Calibration
 from .comparison import Array, Comparison
 
 CROWD = 3000  # points of a panel that can still be told apart
 
 
 def parity_plot(
-    comparison: Comparison, captions: dict[str, str], path: str | Path, *, title: str = ""
+    comparison: Comparison,
+    captions: dict[str, str],
+    path: str | Path,
+    *,
+    calibrations: dict[str, Calibration] | None = None,
+    title: str = "",
 ) -> None:
     """Draw predictions against labels, a panel for each captioned quantity, on equal axes.
 
     Energies are per atom; all others are components. More than :data:`CROWD` points are drawn as a
-    density, on a logarithmic scale.
+    density, on a logarithmic scale. What has a calibration gets a panel of errors against standard
+    deviations beside them.
     """
     from matplotlib.figure import Figure
 
@@ -30,18 +37,50 @@ def parity_plot(
         "dipole": "dipole components (e·Å)",
         "polarizability": "polarizability components (label unit)",
     }
-    figure = Figure(figsize=(4.2 * len(captions), 4.4), layout="constrained", dpi=150)
+    calibrations = calibrations or {}
+    panels = len(captions) + len(calibrations)
+    figure = Figure(figsize=(4.2 * panels, 4.4), layout="constrained", dpi=150)
     figure.suptitle(title)
-    all_axes = figure.subplots(1, len(captions), squeeze=False)[0]
-    for axes, (name, caption) in zip(all_axes, captions.items(), strict=True):
+    left, right = np.split(figure.subplots(1, panels, squeeze=False)[0], [len(captions)])
+    for axes, (name, caption) in zip(left, captions.items(), strict=True):
         per = c.sizes if name == "energy" else 1
         label, prediction = getattr(c, name) / per, getattr(c, f"predicted_{name}") / per
         known, text = ~np.isnan(prediction - label), texts[name]
         _panel(axes, label[known], prediction[known])
         axes.set(xlabel=f"label: {text}", ylabel=f"prediction: {text}")
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
-        axes.text(0.04, 0.96, caption, transform=axes.transAxes, va="top", fontsize=9, bbox=box)
+        _caption(axes, caption)
+    for axes, (name, found) in zip(right, calibrations.items(), strict=True):
+        _errors_against_stds(axes, c, name, texts[name])
+        _caption(axes, str(found).replace("; ", "\n"), low=True)
     figure.savefig(path)
+
+
+def _caption(axes: Any, text: str, *, low: bool = False) -> None:
+    height, align = (0.04, "bottom") if low else (0.96, "top")
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    axes.text(0.04, height, text, transform=axes.transAxes, va=align, fontsize=9, bbox=box)
+
+
+def _errors_against_stds(axes: Any, c: Comparison, name: str, text: str) -> None:
+    """Sizes of errors over standard deviations, with lines of one and two of these."""
+    per = c.sizes if name == "energy" else 1
+    x, y = getattr(c, f"{name}_std") / per, np.abs(c.error(name) / per)
+    shown = (x > 0) & (y > 0)
+    x, y = x[shown], y[shown]
+    axes.set(xscale="log", yscale="log")
+    if x.size > CROWD:
+        axes.hexbin(
+            x, y, gridsize=80, xscale="log", yscale="log", bins="log", cmap="viridis", mincnt=1
+        )
+    else:
+        axes.scatter(x, y, s=6, alpha=0.6, linewidths=0)
+    if x.size:
+        ends = np.array([x.min(), x.max()])
+        for factor, style in ((1, "-"), (2, "--")):
+            axes.plot(ends, factor * ends, style, color="0.3", linewidth=0.8, label=f"{factor} std")
+        axes.set_ylim(bottom=0.01 * x.min())  # smaller errors tell nothing
+        axes.legend(loc="upper left", fontsize=9)
+    axes.set(xlabel=f"standard deviation: {text}", ylabel=f"error: {text}")
 
 
 def _panel(axes: Any, x: Array, y: Array) -> None:

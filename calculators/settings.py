@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 
 OF_ENERGY = ("energy", "free_energy", "energies", "forces", "stress")
 STANDARD_DEVIATIONS = ("energy_std", "energies_std")
+FEATURES = "last_layer_features"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def offered_properties(
-    predicted: Sequence[str], *, uncertain: bool = False, direct: bool = False
+    predicted: Sequence[str],
+    *,
+    uncertain: bool = False,
+    features: bool = False,
+    direct: bool = False,
 ) -> list[str]:
     """ASE's names of what a potential gives that predicts these.
 
-    With uncertainties or without; with forces and stress that are derivatives, or direct ones.
+    With uncertainties and features or without; with forces and stress that are derivatives, or
+    direct ones.
     """
     offered = [
         p
@@ -37,7 +43,11 @@ def offered_properties(
     ]
     if direct and DIRECT[1] not in predicted:
         offered.remove("stress")
-    return [*offered, *(STANDARD_DEVIATIONS if uncertain else ())]
+    return [
+        *offered,
+        *(STANDARD_DEVIATIONS if uncertain else ()),
+        *([FEATURES] if features else ()),
+    ]
 
 
 def check_properties(properties: Sequence[str], offered: Sequence[str]) -> None:
@@ -82,7 +92,12 @@ def read_device(device: str | torch.device | None) -> torch.device:
 
 def knows_uncertainty(potential: Potential) -> bool:
     """Whether a potential gives standard deviations; one whose network is an average does not."""
-    return potential.rigidity is not None and hasattr(potential.network, "last_layer_features")
+    return potential.rigidity is not None and has_features(potential)
+
+
+def has_features(potential: Potential) -> bool:
+    """Whether its energy is linear in the weights of a last layer that it shows."""
+    return "energy" in potential.properties and hasattr(potential.network, FEATURES)
 
 
 def read_threshold(warn_above: float | None, uncertain: bool) -> float | None:

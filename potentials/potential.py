@@ -226,9 +226,19 @@ class Potential(nn.Module):
             direct=direct_predictions(outputs, graph),
         )
 
+    def last_layer_features(self, graph: Graph) -> Tensor:
+        """What energies of atoms are linear in (N, F), float64; of networks that have such.
+
+        They describe environments, for selections and maps, and uncertainties are made of them.
+        """
+        with torch.no_grad():
+            vectors = graph.edge_vectors().to(torch.float64)
+            found: Tensor = self.network.last_layer_features(graph, vectors)  # type: ignore[operator]
+            return found.to(torch.float64)
+
     def mean_features(self, graph: Graph) -> Tensor:
         """Features (B, F) of the network's last layer, means over atoms, in float64."""
-        return mean_over_atoms(self._features(graph), graph)
+        return mean_over_atoms(self.last_layer_features(graph), graph)
 
     def standard_deviations(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """How sure energies are: of structures (B,) and atoms (N,), eV, see :mod:`.rigidity`.
@@ -241,15 +251,9 @@ class Potential(nn.Module):
                 "the model does not know how sure it is; give it that with `pointedge "
                 "fit-uncertainty`."
             )
-        features = self._features(graph)
+        features = self.last_layer_features(graph)
         atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
         return atoms * self.rigidity(mean_over_atoms(features, graph)), self.rigidity(features)
-
-    def _features(self, graph: Graph) -> Tensor:
-        with torch.no_grad():
-            vectors = graph.edge_vectors().to(torch.float64)
-            found: Tensor = self.network.last_layer_features(graph, vectors)  # type: ignore[operator]
-            return found.to(torch.float64)
 
     def atomic_properties(self, graph: Graph, edge_vectors: Tensor) -> Outputs:
         """Properties (N, ...) in float64, differentiable in the edge vectors (E, 3).

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from .calibration import Calibration
 from .graph import Graph
 
 if TYPE_CHECKING:
@@ -28,35 +29,6 @@ if TYPE_CHECKING:
 
 # ς² over the mean of the diagonal of H.
 REGULARIZERS = tuple(10.0**k for k in range(-10, 1))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How standard deviations fit the errors of validation structures.
-
-    Attributes:
-        structures: how many.
-        error: root mean square error, eV/atom.
-        std: root mean square of the standard deviations, eV/atom.
-        within_one, within_two: fractions of errors within one and two of them; 0.68 and 0.95 if
-            errors are normal.
-        correlation: of ranks, between standard deviations and errors.
-    """
-
-    structures: int
-    error: float
-    std: float
-    within_one: float
-    within_two: float
-    correlation: float
-
-    def __str__(self) -> str:
-        return (
-            f"energies of {self.structures} validation frames: rms error {1000 * self.error:.3g}, "
-            f"standard deviation {1000 * self.std:.3g} meV/atom; {100 * self.within_one:.0f} % "
-            f"within one, {100 * self.within_two:.0f} % within two; correlation of ranks "
-            f"{self.correlation:.2f}"
-        )
 
 
 class Rigidity(nn.Module):
@@ -88,6 +60,9 @@ class Rigidity(nn.Module):
             validation: (m, F), of structures that the weights were not fitted to.
             errors: (m,) of their energies, eV/atom.
 
+        Returns:
+            How well standard deviations fit, in meV/atom.
+
         Raises:
             ValueError: there are fewer than two validation structures, or nothing to calibrate.
         """
@@ -112,7 +87,8 @@ class Rigidity(nn.Module):
                 inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
                 self.whitening.copy_(inverse)
                 self.alpha.copy_(alpha)
-        return _calibration(self(validation), errors)
+        stds = 1000 * self(validation)
+        return Calibration.of(stds.cpu().numpy(), 1000 * errors.cpu().numpy())
 
 
 def fit_rigidity(
@@ -126,6 +102,9 @@ def fit_rigidity(
         potential: with a network that has ``last_layer_features``, such as PET.
         training: batches of the structures that its weights were fitted to.
         validation: batches of others, and their energies (B,) in eV; NaN for none.
+
+    Returns:
+        How well standard deviations fit, in meV/atom.
 
     Raises:
         ValueError: the network has no such features, or there is too little to calibrate with.
@@ -150,16 +129,3 @@ def fit_rigidity(
     potential.rigidity = rigidity
     potential.information["uncertainty"] = asdict(calibration)
     return calibration
-
-
-def _calibration(stds: Tensor, errors: Tensor) -> Calibration:
-    sizes = errors.abs()
-    ranks = torch.stack([stds.argsort().argsort(), sizes.argsort().argsort()]).to(stds)
-    return Calibration(
-        structures=len(errors),
-        error=errors.square().mean().sqrt().item(),
-        std=stds.square().mean().sqrt().item(),
-        within_one=(sizes <= stds).to(stds).mean().item(),
-        within_two=(sizes <= 2 * stds).to(stds).mean().item(),
-        correlation=torch.corrcoef(ranks)[0, 1].nan_to_num().item(),
-    )

@@ -14,6 +14,7 @@ import typer
 from .options import Device, Dtype, Model, Symmetrize, print_table
 
 if TYPE_CHECKING:
+    from ...potentials.calibration import Calibration
     from ...potentials.training.labels import Keys
     from ..comparison import Frame
     from ..errors import Block, Errors, WorstFrame
@@ -142,6 +143,8 @@ def print_evaluation(found: Evaluation) -> None:
     if (turned := found.rotational_discrepancy) is not None:
         spread = [f"{number(x)} {UNITS[name]}" for name, x in vars(turned).items() if x is not None]
         print(f"\nrotational discrepancy: {', '.join(spread)} (all but energies per component)")
+    if found.calibrations:
+        _print_calibrations(found.calibrations)
     if found.groups:
         _print_groups(found)
     if found.worst:
@@ -149,6 +152,24 @@ def print_evaluation(found: Evaluation) -> None:
     print(f"\n{number(found.microseconds_per_atom)} µs per atom in the calculator")
     for note in found.notes:
         print(f"note: {note}")
+
+
+def _print_calibrations(calibrations: dict[str, Calibration]) -> None:
+    from ..errors import UNITS
+
+    rows = [
+        (
+            *(name.removesuffix("_per_atom"), UNITS[name], str(c.count)),
+            *(number(c.error), number(c.std)),
+            *(f"{100 * part:.0f} %" for part in (c.within_one, c.within_two)),
+            f"{c.correlation:.2f}",
+        )
+        for name, c in calibrations.items()
+    ]
+    columns = ("", "unit", "errors", "RMSE", "rms std", "within 1", "within 2", "rank corr.")
+    _section(
+        "Standard deviations (of normal errors 68 % are within one, 95 % within two)", columns, rows
+    )
 
 
 def _print_groups(found: Evaluation) -> None:

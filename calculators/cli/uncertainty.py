@@ -50,5 +50,6 @@ def fit_uncertainty(
         ((batch.graph, batch.energy) for batch in others),
     )
     checkpoint.save(potential, output)
-    print(calibration, file=sys.stderr)
+    frames = f"energies of {calibration.count} validation frames, meV/atom"
+    print(f"{frames}: {calibration}", file=sys.stderr)
     print(output)

@@ -157,7 +157,9 @@ def _finish(
             (batch.graph for batch in in_order(batches[0], config, device)),
             ((batch.graph, batch.energy) for batch in in_order(batches[1], config, device)),
         )
-        display.line(f"uncertainty, {calibration}")
+        display.line(
+            f"uncertainty of {calibration.count} validation energies, meV/atom: {calibration}"
+        )
         checkpoint.save(potential, files.best)
     for line in write_results(files, potential.to(device), sets, config, trainer.summary()):
         display.line(line)

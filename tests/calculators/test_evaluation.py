@@ -262,6 +262,7 @@ def test_dictionary_is_as_designed():
         "dipole",
         "polarizability",
         "rotational_discrepancy",
+        "calibration",
         "groups",
         "worst",
         "microseconds_per_atom",

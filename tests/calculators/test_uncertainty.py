@@ -5,6 +5,7 @@ import warnings
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from typer.testing import CliRunner
 
@@ -32,7 +33,7 @@ def model(tmp_path_factory):
     command = ["fit-uncertainty", *map(str, arguments), "--output", str(found)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "energies of 8 validation frames: rms error" in result.output
+    assert "energies of 8 validation frames, meV/atom: rms error" in result.output
     again = CliRunner().invoke(app, command)
     assert "give --overwrite" in str(again.exception)
     return found
@@ -54,6 +55,26 @@ def test_results(model):
         calculator.reset()
         atoms.get_forces()
         assert "energy_std" not in calculator.results  # costs a forward pass, and was not asked for
+
+
+def test_features_are_what_energies_are_linear_in(model):
+    """Other weights of the last layers change energies by features · weights, and a constant."""
+    plain = checkpoint.load(model.with_name("plain.safetensors"))
+    frames = waters(2, seed=3)
+    calculator = PETCalculator(plain)
+    (alone,) = calculator.calculate_many(frames[1:], ("last_layer_features", "energies"))
+    calculator.calculate(frames[1], ("last_layer_features",))
+    found = calculator.results["last_layer_features"]
+    np.testing.assert_allclose(found, alone["last_layer_features"], rtol=1e-12, atol=1e-14)
+    last = [heads[0][-1] for heads in (plain.network.node_heads, plain.network.edge_heads)]
+    change = [torch.randn_like(linear.weight[0]) for linear in last]
+    assert found.shape == (3, sum(map(len, change)))
+    with torch.no_grad():
+        for linear, vector in zip(last, change, strict=True):
+            linear.weight[0] += vector
+    (after,) = PETCalculator(plain).calculate_many(frames[1:], ("energies",))
+    expected = found @ torch.cat(change).double().numpy() * plain.scale.item()
+    np.testing.assert_allclose(after["energies"] - alone["energies"], expected, atol=1e-5)
 
 
 def test_warnings(model):

@@ -83,10 +83,10 @@ def test_standard_deviations_are_those_of_the_formula():
     found, of_atoms = potential.standard_deviations(others)
     np.testing.assert_allclose(found, expected, rtol=1e-5)  # H is nearly singular
     assert of_atoms.shape == (36,)
-    assert calibration.structures == 12
-    assert calibration.error == pytest.approx(np.sqrt(np.mean(residuals**2)))
-    assert calibration.std == pytest.approx(np.sqrt(np.mean(expected**2)) / 3, rel=1e-5)
-    assert potential.information["uncertainty"]["structures"] == 12
+    assert calibration.count == 12
+    assert calibration.error == pytest.approx(1000 * np.sqrt(np.mean(residuals**2)))
+    assert calibration.std == pytest.approx(1000 / 3 * np.sqrt(np.mean(expected**2)), rel=1e-5)
+    assert potential.information["uncertainty"]["count"] == 12
 
 
 def test_where_errors_are_normal_two_thirds_are_within_one_standard_deviation():

@@ -195,7 +195,7 @@ def test_a_run_can_end_with_uncertainties_which_another_run_forgets(config, tmp_
     run = TrainingConfig.from_dict(config)
     potential = train(run, tmp_path / "run", folder=tmp_path, report=lines.append)
     assert any(line.startswith("uncertainty, energies of 8 validation frames") for line in lines)
-    assert potential.information["uncertainty"]["structures"] == 8
+    assert potential.information["uncertainty"]["count"] == 8
     path = tmp_path / "run" / "best.safetensors"
     assert checkpoint.load(path).rigidity is not None
     again = config | {"start_from": str(path), "model": {}, "uncertainty": False}
