@@ -5,28 +5,7 @@ Importing one fails where it is not installed.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
-
-
-def metatrain_pet(dtype: str = "float32") -> Any:
-    """metatrain's PET in its default shape, for H and O, exported as its users export it."""
-    import torch
-    from metatomic.torch import ModelMetadata
-    from metatomic_ase import MetatomicCalculator
-    from metatrain.pet import PET
-    from metatrain.utils.architectures import get_default_hypers
-    from metatrain.utils.data import DatasetInfo
-    from metatrain.utils.data.target_info import get_energy_target_info
-
-    target = get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})
-    info = DatasetInfo(length_unit="angstrom", atomic_types=[1, 8], targets={"energy": target})
-    model = PET(get_default_hypers("pet")["model"], info).to(getattr(torch, dtype)).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pet.pt"
-        model.export(ModelMetadata()).save(str(path))
-        return MetatomicCalculator(str(path), device="cpu", check_consistency=False)
 
 
 def mace_network(dtype: str = "float32") -> Any:

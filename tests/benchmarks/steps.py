@@ -2,9 +2,10 @@
 
     THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/steps.py [--json FILE]
 
-Prints a table: medians in one run, time per atom, and its ratio to the smallest system's. Peers
-that are installed are timed in the same run, of the same shape and with random weights: metatrain's
-PET ("default"), mace-torch ("mace") and nequip ("nequip"), steps through their ASE calculators.
+Prints a table: medians in one run, time per atom, and its ratio to the smallest system's; of PETs
+also with direct forces, which are no gradient. Peers that are installed are timed in the same run,
+of the same shape and with random weights: mace-torch ("mace") and nequip ("nequip"), steps through
+their ASE calculators. For metatrain's PET see published.py.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.cli.runs import read_structure
 from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph
+from pointedge.potentials.outputs import DIRECT
 from pointedge.potentials.potential import Potential
 
+ARCHITECTURES = {"mace": "mace", "nequip": "nequip"}  # of shapes that are no PET
 Runs = dict[tuple[str, str], Callable[[], object]]
 SHAPES: dict[str, dict[str, Any]] = {
     "pet-water": {
@@ -94,20 +97,16 @@ def training_step(network: torch.nn.Module, forces: Callable[[], Tensor]) -> Cal
     return step
 
 
-def ours(shape: str) -> Potential:
+def ours(shape: str, **settings: Any) -> Potential:
     """Our network of a shape, random weights."""
-    name = shape if shape in ("mace", "nequip") else "pet"
-    return Potential(architecture(name).from_config({"species": (1, 8), **SHAPES[shape]}))
+    values = {"species": (1, 8), **SHAPES[shape], **settings}
+    return Potential(architecture(ARCHITECTURES.get(shape, "pet")).from_config(values))
 
 
 def peers(shape: str, atoms: Atoms, dtype: str, train: bool) -> Runs:
     """Steps of installed peers of the same shape, random weights."""
     found: Runs = {}
     with contextlib.suppress(ImportError):
-        if shape == "default":
-            from peers import metatrain_pet
-
-            found["metatrain PET", "MD step"] = md_step(metatrain_pet(dtype), atoms)
         if shape == "mace":
             from peers import mace_forces, mace_model
 
@@ -161,6 +160,14 @@ def measure(shape: str, dtype: str, size: int, repeats: int, device: str, train:
     runs: Runs = {}
     calculator = PotentialCalculator(potential, device=device, dtype=dtype)
     runs[f"pointedge {shape}", "MD step"] = md_step(calculator, atoms)
+    if shape not in ARCHITECTURES:
+        direct = PotentialCalculator(
+            ours(shape, properties=("energy", *DIRECT)),
+            device=device,
+            dtype=dtype,
+            non_conservative=True,
+        )
+        runs[f"pointedge {shape}", "direct"] = md_step(direct, atoms)
     if size <= train:
         potential.network.to(getattr(torch, dtype)).to(device)
         potential.to(device)
