@@ -205,7 +205,7 @@ def rotational_variances(calculator: Any, frame: Frame, matrices: Array) -> dict
         in (eV/Å)², dipole (3,) and polarizability (3, 3): of what the calculator gives.
     """
     names = tuple(q for q in ("energy", "forces", *MOMENTS) if implements(calculator, q))
-    turned = [replace(frame, atoms=_turned(frame.atoms, matrix)) for matrix in matrices]
+    turned = [replace(frame, atoms=turned(frame.atoms, matrix)) for matrix in matrices]
     found = predict(calculator, turned, [names] * len(turned))
     variances = {}
     for name in names:
@@ -244,7 +244,7 @@ def _one_by_one(
     return results
 
 
-def _turned(atoms: Atoms, matrix: Array) -> Any:
+def turned(atoms: Atoms, matrix: Array) -> Any:
     """Copy of a structure with r → r R; magnetic moments turn as axial vectors."""
     twin = atoms.copy()
     twin.set_constraint()  # or ASE would keep fixed atoms in place

@@ -1,0 +1,168 @@
+"""Runs the checks of the audit on a calculator, within a budget of time."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ...potentials.suggestions import did_you_mean
+from .findings import (
+    CHECKS,
+    GROUPS,
+    Check,
+    Curve,
+    Finding,
+    Item,
+    Measured,
+    NotApplicableError,
+    Status,
+    status_of,
+)
+from .subject import Subject
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found.
+
+    Attributes:
+        model: its name.
+        structures: formulas, by what they are.
+        refused: what the calculator said of structures that it did not take.
+        findings: of all checks, in order.
+        seconds: in all.
+    """
+
+    model: str
+    structures: dict[str, str]
+    refused: dict[str, str]
+    findings: list[Finding]
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check failed."""
+        return any(finding.status is Status.FAIL for finding in self.findings)
+
+    @property
+    def primary(self) -> Finding | None:
+        """The first failure, in the order of checks: causes stand before their effects."""
+        return next((f for f in self.findings if f.status is Status.FAIL), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``; numbers that are not finite are None."""
+        return {
+            "model": self.model,
+            "structures": self.structures,
+            "refused": self.refused,
+            "seconds": self.seconds,
+            "checks": [
+                {
+                    "name": f.check.name,
+                    "group": f.check.group,
+                    "statement": f.check.statement,
+                    "status": str(f.status),
+                    "consequence": f.check.consequence,
+                    "numbers": [_plain(m) for m in f.measured],
+                    "notes": list(f.notes),
+                    "seconds": f.seconds,
+                }
+                for f in self.findings
+            ],
+        }
+
+
+def run(
+    subject: Subject,
+    *,
+    model: str = "",
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    budget: float | None = None,
+    progress: Callable[[Check], None] | None = None,
+) -> Report:
+    """Run checks on a subject.
+
+    Args:
+        subject: the calculator and its structures.
+        model: name for the report.
+        only: names of checks or groups; default: all.
+        skip: names of checks or groups.
+        budget: seconds after which no further check begins; those left are skipped, and say so.
+        progress: called with each check before it runs.
+
+    Raises:
+        ValueError: no check or group has such a name.
+    """
+    start = time.perf_counter()
+    findings = []
+    for chosen in select(only, skip):
+        if progress is not None:
+            progress(chosen)
+        spent = time.perf_counter() - start
+        if budget is not None and spent > budget:
+            note = f"not run: {budget:.0f} s were over"
+            findings.append(Finding(chosen, Status.SKIP, (), (), (note,), 0.0))
+            continue
+        findings.append(run_check(chosen, subject))
+    return Report(
+        model=model,
+        structures={k: a.get_chemical_formula() for k, a in subject.structures.items()},
+        refused=subject.refused,
+        findings=findings,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def run_check(check: Check, subject: Subject) -> Finding:
+    """Run one check; whatever the calculator raises in it is a failure."""
+    start = time.perf_counter()
+    items: list[Item] = []
+    status = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            items.extend(check.run(subject))
+    except NotApplicableError as reason:
+        status = Status.SKIP
+        items.append(str(reason))
+    except Exception as error:  # whatever a calculator raises is a finding
+        status = Status.FAIL
+        items.append(f"the calculator raised {type(error).__name__}: {error}")
+    measured = tuple(item for item in items if isinstance(item, Measured))
+    return Finding(
+        check,
+        status or status_of(measured),
+        measured,
+        tuple(item for item in items if isinstance(item, Curve)),
+        tuple(item for item in items if isinstance(item, str)),
+        time.perf_counter() - start,
+    )
+
+
+def select(only: Sequence[str], skip: Sequence[str]) -> list[Check]:
+    """Checks by names of checks or groups."""
+    names = [*CHECKS, *GROUPS]
+    for name in (*only, *skip):
+        if name not in names:
+            raise ValueError(f"the audit has no check {name!r}; {did_you_mean(name, names)}")
+    return [
+        check
+        for group in GROUPS
+        for check in CHECKS.values()
+        if check.group == group
+        and (not only or {check.name, check.group} & set(only))
+        and not {check.name, check.group} & set(skip)
+    ]
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    values = asdict(measured)
+    if not np.isfinite(measured.value):
+        values["value"] = None
+    return {**values, "status": str(measured.status)}
