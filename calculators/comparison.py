@@ -205,8 +205,8 @@ def rotational_variances(calculator: Any, frame: Frame, matrices: Array) -> dict
         in (eV/Å)², dipole (3,) and polarizability (3, 3): of what the calculator gives.
     """
     names = tuple(q for q in ("energy", "forces", *MOMENTS) if implements(calculator, q))
-    turned = [replace(frame, atoms=turned(frame.atoms, matrix)) for matrix in matrices]
-    found = predict(calculator, turned, [names] * len(turned))
+    copies = [replace(frame, atoms=turned(frame.atoms, matrix)) for matrix in matrices]
+    found = predict(calculator, copies, [names] * len(copies))
     variances = {}
     for name in names:
         back = [_turned_back(name, f[name], m) for f, m in zip(found, matrices, strict=True)]
