@@ -8,7 +8,7 @@ break later ones too, and the first failure is the one to mend.
 
 from . import derivatives, periodicity, size, symmetry  # noqa: F401  (they enter their checks)
 from .findings import CHECKS, Check, Curve, Finding, Measured, NotApplicableError, Status, check
-from .runner import Report, run
+from .runner import Report, audit, run
 from .subject import Subject
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "Status",
     "Subject",
+    "audit",
     "check",
     "run",
 ]

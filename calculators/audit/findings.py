@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+COLUMNS = ("check", "", "found", "limit", "unit", "of")
+
+
 class Status(StrEnum):
     """How a check ended."""
 
@@ -62,7 +65,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line for the picture of the report."""
+    """A line for the picture of the report; ``log`` names the logarithmic axes, "x", "y", "xy"."""
 
     panel: str
     label: str
@@ -70,6 +73,7 @@ class Curve:
     y_label: str
     x: Array
     y: Array
+    log: str = ""
 
 
 Item = Measured | Curve | str
@@ -140,6 +144,14 @@ class Finding:
         judged = [m for m in self.measured if m.limit is not None]
         order = {Status.FAIL: 2, Status.WARN: 1, Status.PASS: 0}
         return max(judged, key=lambda m: (order[m.status], m.excess), default=None)
+
+    def cells(self) -> tuple[str, ...]:
+        """A row of a table, under :data:`COLUMNS`."""
+        worst = self.worst
+        numbers: tuple[str, ...] = ("",) * 4
+        if worst is not None:
+            numbers = (f"{worst.value:.2g}", f"{worst.limit:.2g}", worst.unit, worst.what)
+        return (self.check.name, str(self.status), *numbers)
 
 
 def status_of(measured: Sequence[Measured]) -> Status:

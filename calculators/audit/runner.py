@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from ...potentials.suggestions import did_you_mean
 from .findings import (
@@ -23,6 +24,7 @@ from .findings import (
     Status,
     status_of,
 )
+from .structures import audit_structures
 from .subject import Subject
 
 
@@ -77,39 +79,75 @@ class Report:
         }
 
 
+def audit(
+    calculator: Any,
+    structures: Sequence[Atoms] = (),
+    *,
+    elements: Sequence[str] = (),
+    model: str = "",
+    exact: bool | None = None,
+    force_error: float | None = None,
+    cutoff: float | None = None,
+    build: Callable[[str | None], Any] | None = None,
+    checks: Sequence[Check] | None = None,
+    budget: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Audit a calculator.
+
+    Args:
+        calculator: any ASE calculator.
+        structures: to audit it with; default: small ones, see :func:`.structures.audit_structures`.
+        elements: of such, where the calculator does not say which it knows.
+        model: name for the report.
+        exact: whether it claims to be invariant under rotations; default: what potentials of this
+            package say of themselves, True for others.
+        force_error: its validation error, eV/Å; default: as a training of this package left it.
+        cutoff: of its neighbourhoods, Å; default: as its potential says.
+        build: makes another such calculator, of a precision ("float32", "float64") if it can.
+        checks: as of :func:`select`; default: all.
+        budget: seconds after which no further check begins.
+        progress: called with 1 after each check.
+
+    Raises:
+        ValueError: there is no structure that the calculator takes.
+    """
+    potential = getattr(calculator, "potential", None)
+    found, refused = audit_structures(calculator, structures, elements)
+    subject = Subject(
+        calculator,
+        found,
+        refused,
+        exact=getattr(getattr(potential, "network", None), "invariant", True)
+        if exact is None
+        else exact,
+        force_error=_known_error(potential) if force_error is None else force_error,
+        cutoff=getattr(potential, "cutoff", None) if cutoff is None else cutoff,
+        build=build,
+    )
+    return run(subject, model=model, checks=checks, budget=budget, progress=progress)
+
+
 def run(
     subject: Subject,
     *,
     model: str = "",
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    checks: Sequence[Check] | None = None,
     budget: float | None = None,
-    progress: Callable[[Check], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Run checks on a subject.
-
-    Args:
-        subject: the calculator and its structures.
-        model: name for the report.
-        only: names of checks or groups; default: all.
-        skip: names of checks or groups.
-        budget: seconds after which no further check begins; those left are skipped, and say so.
-        progress: called with each check before it runs.
-
-    Raises:
-        ValueError: no check or group has such a name.
-    """
+    """Run checks on a subject; arguments as of :func:`audit`."""
     start = time.perf_counter()
     findings = []
-    for chosen in select(only, skip):
-        if progress is not None:
-            progress(chosen)
+    for chosen in select() if checks is None else checks:
         spent = time.perf_counter() - start
         if budget is not None and spent > budget:
             note = f"not run: {budget:.0f} s were over"
             findings.append(Finding(chosen, Status.SKIP, (), (), (note,), 0.0))
             continue
         findings.append(run_check(chosen, subject))
+        if progress is not None:
+            progress(1)
     return Report(
         model=model,
         structures={k: a.get_chemical_formula() for k, a in subject.structures.items()},
@@ -145,8 +183,12 @@ def run_check(check: Check, subject: Subject) -> Finding:
     )
 
 
-def select(only: Sequence[str], skip: Sequence[str]) -> list[Check]:
-    """Checks by names of checks or groups."""
+def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:
+    """Checks by names of checks or groups, all without; in the order of causes.
+
+    Raises:
+        ValueError: no check or group has such a name.
+    """
     names = [*CHECKS, *GROUPS]
     for name in (*only, *skip):
         if name not in names:
@@ -159,6 +201,15 @@ def select(only: Sequence[str], skip: Sequence[str]) -> list[Check]:
         and (not only or {check.name, check.group} & set(only))
         and not {check.name, check.group} & set(skip)
     ]
+
+
+def _known_error(potential: Any) -> float | None:
+    """Error of forces, eV/Å, that a training found on frames that it did not train on."""
+    information = getattr(potential, "information", {})
+    for name in ("test_rmse", "validation_rmse"):
+        if "forces" in (found := information.get(name) or {}):
+            return float(found["forces"]) / 1000
+    return None
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from .audit import audit
 from .convert import convert
 from .data import data
 from .distill import distill_auxiliary
@@ -37,6 +38,7 @@ VERBS = (
     drive,
     lammps,
     evaluate,
+    audit,
     predict,
     irreps,
     train,
