@@ -104,26 +104,26 @@ class Subject:
 
     def energy(self, atoms: Atoms) -> float:
         """Energy in eV, of a calculation that remembers nothing."""
-        return float(self._fresh(atoms).get_potential_energy())
+        return float(self.fresh(atoms).get_potential_energy())
 
     def forces(self, atoms: Atoms) -> Array:
         """Forces (N, 3) in eV/Å."""
-        return np.array(self._fresh(atoms).get_forces(), dtype=np.float64)
+        return np.array(self.fresh(atoms).get_forces(), dtype=np.float64)
 
     def both(self, atoms: Atoms) -> tuple[float, Array]:
         """Energy and forces of one calculation."""
-        twin = self._fresh(atoms)
+        twin = self.fresh(atoms)
         forces = np.array(twin.get_forces(), dtype=np.float64)
         return float(twin.get_potential_energy()), forces
 
     def stress(self, atoms: Atoms) -> Array:
         """Stress (3, 3) in eV/Å³, with ASE's sign."""
-        stress = np.array(self._fresh(atoms).get_stress(voigt=True), dtype=np.float64)
+        stress = np.array(self.fresh(atoms).get_stress(voigt=True), dtype=np.float64)
         return np.asarray(voigt_6_to_full_3x3_stress(stress))
 
     def raw_stress(self, atoms: Atoms) -> Array:
         """Stress as the calculator leaves it in its results: six numbers, or nine."""
-        twin = self._fresh(atoms)
+        twin = self.fresh(atoms)
         twin.get_stress()
         return np.asarray(self.calculator.results["stress"], dtype=np.float64)
 
@@ -145,7 +145,7 @@ class Subject:
         """Largest difference of stress components, eV/Å³, that should be equal."""
         return MARGIN * self.noise(name).stress
 
-    def _fresh(self, atoms: Atoms) -> Atoms:
+    def fresh(self, atoms: Atoms) -> Atoms:
         """A copy with the calculator, which is told to forget; constraints would hide forces."""
         twin = atoms.copy()
         twin.set_constraint()
@@ -166,7 +166,7 @@ class Subject:
             direction /= np.abs(direction).max()
             line = []
             for k in range(POINTS):
-                twin = self._fresh(atoms)
+                twin = self.fresh(atoms)
                 twin.positions += k * STEP * direction
                 force = np.array(twin.get_forces(), dtype=np.float64)
                 tensor = np.array(twin.get_stress() if stress else np.zeros(6), dtype=np.float64)
@@ -174,7 +174,7 @@ class Subject:
             for values, found in zip(
                 zip(*line, strict=True), (energies, forces, stresses), strict=True
             ):
-                found.append(_fourth_differences(np.stack(values)))
+                found.append(fourth_differences(np.stack(values)))
         energy = float(line[0][0][0])
         reach = np.abs(atoms.positions).max() + np.abs(np.asarray(atoms.cell)).max() + 1.0
         work = float(np.abs(force).sum()) * reach
@@ -194,7 +194,8 @@ def largest(values: ArrayLike) -> float:
     return float(array.max(initial=0.0)) if np.isfinite(array).all() else np.inf
 
 
-def _fourth_differences(values: Array) -> Array:
+def fourth_differences(values: Array) -> Array:
+    """Fourth differences (n - 4, ...) of values (n, ...), scaled to the variance of their noise."""
     windows = np.lib.stride_tricks.sliding_window_view(values, len(FOURTH), axis=0)
     return np.asarray(windows @ FOURTH) / np.sqrt((FOURTH**2).sum())
 
