@@ -6,7 +6,15 @@ that by the calculator's own rounding. The order of checks is that of causes: wh
 break later ones too, and the first failure is the one to mend.
 """
 
-from . import derivatives, periodicity, size, smoothness, symmetry  # noqa: F401  (they enter their checks)
+from . import (  # noqa: F401  (they enter their checks)
+    derivatives,
+    dynamics,
+    periodicity,
+    short_range,
+    size,
+    smoothness,
+    symmetry,
+)
 from .findings import CHECKS, Check, Curve, Finding, Measured, NotApplicableError, Status, check
 from .runner import Report, audit, run
 from .subject import Subject

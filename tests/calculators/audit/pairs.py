@@ -77,8 +77,8 @@ def with_well(r):
 
 
 def with_core(r):
-    """Atoms that come closer than some 1.3 Å fall into each other."""
-    return smooth(r) - 60.0 * np.exp(-((r / 0.9) ** 2))
+    """Atoms that come closer than some 1.4 Å fall into each other."""
+    return smooth(r) - 1500.0 * np.exp(-((r / 0.55) ** 2))
 
 
 def structures(number=29):
