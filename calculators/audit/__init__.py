@@ -7,12 +7,14 @@ break later ones too, and the first failure is the one to mend.
 """
 
 from . import (  # noqa: F401  (they enter their checks)
+    conduct,
     derivatives,
     dynamics,
     periodicity,
     short_range,
     size,
     smoothness,
+    surroundings,
     symmetry,
 )
 from .findings import CHECKS, Check, Curve, Finding, Measured, NotApplicableError, Status, check

@@ -50,10 +50,12 @@ class Measured:
 
     @property
     def excess(self) -> float:
-        """The value over the limit; infinite for what is no number."""
+        """The value over the limit; infinite for what is no number, and above a limit of zero."""
         if self.limit is None:
             return 0.0
-        return float(self.value / self.limit) if np.isfinite(self.value) else np.inf
+        if self.limit == 0 or not np.isfinite(self.value):
+            return np.inf if self.value != 0 else 0.0
+        return float(self.value / self.limit)
 
     @property
     def status(self) -> Status:
