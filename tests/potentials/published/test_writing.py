@@ -88,7 +88,10 @@ def test_edges_that_see_vectors_alone(tmp_path):
 def test_packaged_water(tmp_path):
     potential = checkpoint.load(packaged_models()["pet-water"])
     notes = save(potential, tmp_path / "a.ckpt")
-    assert notes == ["Its auxiliary network (for ECSE) is not written."]
+    assert notes == [
+        "Its auxiliary network (for ECSE) is not written.",
+        "Its uncertainty is not written.",
+    ]
     again = published.load(tmp_path / "a.ckpt")
     assert again.dtype == torch.float32
     round_like_metatrain(potential)

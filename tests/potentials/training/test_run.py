@@ -194,7 +194,7 @@ def test_a_run_can_end_with_uncertainties_which_another_run_forgets(config, tmp_
     lines = []
     run = TrainingConfig.from_dict(config)
     potential = train(run, tmp_path / "run", folder=tmp_path, report=lines.append)
-    assert any(line.startswith("uncertainty, energies of 8 validation frames") for line in lines)
+    assert any(line.startswith("uncertainty of 8 validation energies, meV/atom") for line in lines)
     assert potential.information["uncertainty"]["count"] == 8
     path = tmp_path / "run" / "best.safetensors"
     assert checkpoint.load(path).rigidity is not None
