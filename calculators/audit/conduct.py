@@ -20,6 +20,11 @@ BOND = 10.0  # eV and eV/Å, of one bond: what cancels in a sum of forces or ene
 BATCH = 8  # structures of one kind in a batch
 WIDER = 1.2  # more than any skin of a list of neighbours
 
+GETTERS: dict[str, Callable[[Atoms], Any]] = {
+    "energy": Atoms.get_potential_energy,
+    "forces": Atoms.get_forces,
+    "stress": Atoms.get_stress,  # as it is in the results: another form would be a copy
+}
 Answer = dict[str, Array]
 Change = Callable[[Atoms], None]
 
@@ -147,10 +152,7 @@ def batch(subject: Subject) -> Iterator[Item]:
 
 def ask(atoms: Atoms, *properties: str) -> Answer:
     """Properties of atoms that have a calculator, one after another; default: forces, energy."""
-    return {
-        key: np.asarray(getattr(atoms, f"get_{'potential_' * (key == 'energy')}{key}")())
-        for key in properties or ("forces", "energy")
-    }
+    return {key: np.asarray(GETTERS[key](atoms)) for key in properties or ("forces", "energy")}
 
 
 def repeatable(subject: Subject, name: str) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 
 from .findings import Array, Item, Measured, NotApplicableError, check
 from .subject import Subject, largest
@@ -70,16 +71,10 @@ def supercell(subject: Subject) -> Iterator[Item]:
                 continue
             twin = atoms.repeat(tuple(repeat))
             e, f = subject.both(twin)
-            text = "x".join(map(str, repeat))
-            limit = subject.energy_limit(name)
-            yield Measured(f"energy, {name} {text}", largest(e / copies - energy), "eV", limit)
-            change = largest(f - np.tile(forces, (copies, 1)))
-            limit = subject.force_limit(name)
-            yield Measured(f"forces, {name} {text}", change, "eV/Å", limit)
+            changes: list[ArrayLike] = [e / copies - energy, f - np.tile(forces, (copies, 1))]
             if stress is not None:
-                change = largest(subject.stress(twin) - stress)
-                limit = subject.stress_limit(name)
-                yield Measured(f"stress, {name} {text}", change, "eV/Å³", limit)
+                changes.append(subject.stress(twin) - stress)
+            yield from _judged(subject, name, f"{name} {'x'.join(map(str, repeat))}", changes)
 
 
 @check(
@@ -98,14 +93,20 @@ def cell_choice(subject: Subject) -> Iterator[Item]:
             twin = recelled(atoms, matrix)
             e, f = subject.both(twin)
             hand = "left-handed" if np.linalg.det(matrix) < 0 else "skewed"
-            limit = subject.energy_limit(name)
-            yield Measured(f"energy, {name}, {hand}", largest(e - energy), "eV", limit)
-            limit = subject.force_limit(name)
-            yield Measured(f"forces, {name}, {hand}", largest(f - forces), "eV/Å", limit)
+            changes: list[ArrayLike] = [e - energy, f - forces]
             if stress is not None:
-                change = largest(subject.stress(twin) - stress)
-                limit = subject.stress_limit(name)
-                yield Measured(f"stress, {name}, {hand}", change, "eV/Å³", limit)
+                changes.append(subject.stress(twin) - stress)
+            yield from _judged(subject, name, f"{name}, {hand}", changes)
+
+
+def _judged(
+    subject: Subject, name: str, what: str, changes: Sequence[ArrayLike]
+) -> Iterator[Measured]:
+    """Changes of energy, forces and, if there is one, stress against rounding of a structure."""
+    limits = (subject.energy_limit(name), subject.force_limit(name), subject.stress_limit(name))
+    labels = (("energy", "eV"), ("forces", "eV/Å"), ("stress", "eV/Å³"))
+    for (label, unit), change, limit in zip(labels, changes, limits, strict=False):
+        yield Measured(f"{label}, {what}", largest(change), unit, limit)
 
 
 def recelled(atoms: Atoms, matrix: Array) -> Atoms:

@@ -37,30 +37,25 @@ def audit_structures(
     found: dict[str, Atoms] = {}
     for atoms in given:
         found.setdefault(_kind(atoms), _plain(atoms))
-    built = not found
-    if built:
-        found["crystal"] = _small_crystal(calculator, elements, rng)
-        if set(found["crystal"].numbers) == {1, 8}:
-            found["free"] = _waters(3, 3.0, rng)
-    if "crystal" in found:
-        found.setdefault("free", _fragment(found["crystal"]))
+    made: dict[str, Atoms] = {}
+    if not found:
+        made["crystal"] = _small_crystal(calculator, elements, rng)
+        if set(made["crystal"].numbers) == {1, 8}:
+            made["free"] = _waters(3, 3.0, rng)
+    crystal = (found | made).get("crystal")
+    if crystal is not None and "free" not in found | made:
+        made["free"] = _fragment(crystal)
     refused: dict[str, str] = {}
-    for name in ("crystal", "free"):
-        if name in found:
-            try:
-                made = built or (name == "free" and _kind(found[name]) not in map(_kind, given))
-                found[name] = _quenched(found[name], calculator) if made else found[name]
-            except Exception as error:  # whatever a calculator says
-                refused[name] = f"{type(error).__name__}: {error}"
-                del found[name]
+    for name, atoms in made.items():
+        try:
+            found[name] = _quenched(atoms, calculator)
+        except Exception as error:  # whatever a calculator says
+            refused[name] = f"{type(error).__name__}: {error}"
     if "crystal" in found:
         found.setdefault("slab", _slab(found["crystal"]))
-    for name, atoms in list(found.items()):
+    for name in list(found):
         try:
-            probe = atoms.copy()
-            probe.calc = calculator
-            if not np.isfinite(probe.get_forces()).all():
-                raise ValueError("its forces are not finite")
+            _probe(found[name], calculator)
         except Exception as error:  # whatever a calculator says
             refused[name] = f"{type(error).__name__}: {error}"
             del found[name]
@@ -69,6 +64,14 @@ def audit_structures(
         raise ValueError(f"the calculator takes none of the structures ({said}); give others.")
     order = [name for name in ("free", "crystal", "slab") if name in found]
     return {name: found[name] for name in order}, refused
+
+
+def _probe(atoms: Atoms, calculator: Any) -> None:
+    """Raise what the calculator raises, and ValueError for forces that are no numbers."""
+    twin = atoms.copy()
+    twin.calc = calculator
+    if not np.isfinite(twin.get_forces()).all():
+        raise ValueError("its forces are not finite")
 
 
 def _kind(atoms: Atoms) -> str:
