@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def iterate_frames(selection: Frames | Sequence[Frames], folder: Path) -> Iterat
     for one in [selection] if isinstance(selection, Frames) else selection:
         found = False
         for frame in _taken(one, lambda one=one: _kept(one, folder)):  # type: ignore[misc]
+            if any(_alike(frame.atoms.info.get(k), v) for k, v in one.unless.items()):
+                continue
             found = True
             yield replace(frame, weight=one.weight)
         if not found:
@@ -72,8 +75,13 @@ def _taken(selection: Frames, read: Callable[[], Iterator[Frame]]) -> Iterator[F
 def _kept(selection: Frames, folder: Path) -> Iterator[Frame]:
     for name in selection.files:
         for frame in read_file(find_file(name, folder), name, selection.index):
-            if all(str(frame.atoms.info.get(k)) in v for k, v in selection.where.items()):
+            if all(_alike(frame.atoms.info.get(k), v) for k, v in selection.where.items()):
                 yield frame
+
+
+def _alike(value: object, patterns: Sequence[str]) -> bool:
+    """Whether a value is one of some texts, or matches one with ``*``, ``?`` or ``[...]``."""
+    return str(value) in patterns or any(fnmatchcase(str(value), p) for p in patterns)
 
 
 def read_file(path: Path, name: str | None = None, index: str = ":") -> Iterator[Frame]:
@@ -121,13 +129,14 @@ def _nothing(selection: Frames, folder: Path) -> str:
         for name in selection.files:
             for frame in read_file(find_file(name, folder), name, selection.index):
                 seen.add(str(frame.atoms.info.get(key)))
-        if not seen & set(values):
+        if not any(_alike(text, values) for text in seen):
             return (
                 f"no frame {selection.index} of {files} has {key} {' or '.join(values)}; "
                 f"it is {', '.join(sorted(islice(seen, 12))) or 'in none'}."
             )
     part = f", take {selection.take}" if selection.take else ""
     part += f", leave {selection.leave}" if selection.leave else ""
+    part += f", unless {selection.unless}" if selection.unless else ""
     return (
         f"no frame of {files} is selected by index {selection.index}, where {selection.where}"
         f"{part}; widen the selection."

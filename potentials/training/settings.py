@@ -46,7 +46,7 @@ class Frames(Strict):
     )
     index: SliceText = Field(":", description="which frames of each file, as a slice: ':80'")
     where: dict[str, list[str]] = Field(
-        {}, description="keep frames whose info key has one of these"
+        {}, description="keep frames whose info key is one of these, or like one: 'Mo_*'"
     )
     take: SliceText | None = Field(
         None, description="keep this slice of the frames selected so far: '::10' is every tenth"
@@ -54,7 +54,9 @@ class Frames(Strict):
     leave: SliceText | None = Field(
         None, description="keep all but this slice: the rest of a `take` of the same frames"
     )
-
+    unless: dict[str, list[str]] = Field(
+        {}, description="of those, drop frames whose info key is one of these, or like one"
+    )
     weight: float = Field(1.0, ge=0, description="of these frames in the loss, times their own")
 
     @model_validator(mode="after")
