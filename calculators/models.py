@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..potentials.packaged import SUFFIX, packaged_folder
+from ..potentials.packaged import SUFFIX, packaged_folder, split_target
 from ..potentials.packaged import packaged_models as packaged_models
 from .foreign import foreign_calculator
 
@@ -74,14 +74,6 @@ def find_model(model: str | Path) -> Path:
         f"there is no packaged model and no file {str(model)!r}; {guess}"
         f"packaged: {', '.join(packaged)}."
     )
-
-
-def split_target(model: str | Path) -> tuple[str, str | None]:
-    """Return the file and the energy that "FILE@ENERGY" stands for, which has None without "@"."""
-    file, mark, target = str(model).rpartition("@")
-    if mark and not Path(model).expanduser().exists():
-        return file, target
-    return str(model), None
 
 
 def read_model(model: str | Path, *, direct: bool = False) -> Potential:

@@ -129,6 +129,21 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
     """
     description = describe(path)
     description["config"] = {**description["config"], **(changes or {})}
+    with _open(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return _build(path, description, tensors)
+
+
+def with_settings(potential: Potential, changes: dict[str, Any], path: str | Path) -> Potential:
+    """A potential like another, as :func:`load` with ``changes`` would read it from ``path``."""
+    description = description_of(potential)
+    description["config"] |= changes
+    return _build(path, description, plain_tensors(potential))
+
+
+def _build(
+    path: str | Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> Potential:
     # files before these were invented have none
     auxiliary, rigidity = description.get("auxiliary"), description.get("rigidity")
     try:
@@ -141,8 +156,6 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    with _open(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _check(path, potential.state_dict(keep_vars=True), tensors)
     # Of its weights: tables of constants are float64 whatever the network's type.
     weights = (tensors[f"network.{name}"].dtype for name, _ in potential.network.named_parameters())

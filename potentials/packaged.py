@@ -17,3 +17,11 @@ def packaged_models() -> dict[str, Path]:
     """Return the files of the models that come with the package, by name."""
     folder = packaged_folder("models")
     return {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def split_target(model: str | Path) -> tuple[str, str | None]:
+    """Return the file and the energy that "FILE@ENERGY" stands for, which has None without "@"."""
+    file, mark, target = str(model).rpartition("@")
+    if mark and not Path(model).expanduser().exists():
+        return file, target
+    return str(model), None

@@ -24,9 +24,9 @@ def convert(
 ) -> None:
     """Convert a published PET to a safetensors file, which opens faster and holds no pickle."""
     from ...potentials import checkpoint
-    from ...potentials.packaged import SUFFIX
+    from ...potentials.packaged import SUFFIX, split_target
     from ...potentials.pet.published import is_published
-    from ..models import find_model, read_model, split_target
+    from ..models import find_model, read_model
 
     if output.suffix != SUFFIX:
         raise ValueError(

@@ -34,8 +34,8 @@ class TrainingConfig(Strict):
     start_from: str | None = Field(
         None,
         description="checkpoint whose weights to start from, a packaged model (pet-water) or a"
-        " file; `model` may then change settings that leave the shapes of its weights alone, such"
-        " as `symmetry` and `frames`",
+        " file, of ours or a published PET (pet-mad-s.ckpt); `model` may then change settings that"
+        " leave the shapes of its weights alone, such as `symmetry` and `frames`",
     )
     fine_tuning: FineTuning = Field(FineTuning(), description="what start_from begins")
     auxiliary: bool = Field(

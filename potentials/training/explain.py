@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..checkpoint import architecture, describe
+from ..checkpoint import architecture, name_of
 from .config import TrainingConfig
-from .finetune import find_checkpoint
+from .finetune import load_start
 from .tree import section_of
 
 ROLE = re.compile(r":\w+:`[.~]*([\w.]+)`")  # of reStructuredText
@@ -45,8 +45,8 @@ def explain(
     """
     name, values = kind, None
     if config is not None and config.start_from is not None:
-        description = describe(find_checkpoint(config.start_from, folder))
-        name, values = description["architecture"], {**description["config"], **config.model}
+        network = load_start(config.start_from, folder, config.model).network
+        name, values = name_of(network), network.to_config()  # type: ignore[operator]
     elif config is not None:
         name, values = config.architecture or kind, config.model
     shown: list[Setting] = []

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import checkpoint
-from ..packaged import packaged_models
+from ..packaged import packaged_models, split_target
+from ..pet import published
 from ..potential import Potential
 from ..suggestions import did_you_mean
 from .baseline import fit_baseline
@@ -43,6 +44,27 @@ def find_checkpoint(name: str, folder: Path) -> Path:
         ) from None
 
 
+def load_start(name: str, folder: Path, changes: dict[str, Any] | None = None) -> Potential:
+    """The potential of a checkpoint, ours or a published one, see :func:`find_checkpoint`.
+
+    Args:
+        name: of a packaged model, or of a file; "FILE@ENERGY" if a published one has several.
+        folder: where files are looked for first.
+        changes: settings of its network to change; those that shape its tensors cannot be.
+
+    Raises:
+        ValueError: there is no such checkpoint, it cannot be read, or the changes do not fit it.
+    """
+    file, target = split_target(name)
+    path = find_checkpoint(file, folder)
+    if published.is_published(path):
+        potential = published.load(path, target)
+        return checkpoint.with_settings(potential, changes, path) if changes else potential
+    if target is not None:
+        raise ValueError(f"start_from: {file} has one energy only; leave '@{target}' out.")
+    return checkpoint.load(path, changes)
+
+
 def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -> Potential:
     """The potential of ``start_from``, with the species that the data add, ready to be trained.
 
@@ -51,8 +73,7 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
             know a species; or the method is not for its architecture.
     """
     assert config.start_from is not None
-    path = find_checkpoint(config.start_from, folder)
-    potential = checkpoint.load(path, config.model)
+    potential = load_start(config.start_from, folder, config.model)
     found = {
         "architecture": checkpoint.name_of(potential.network),
         "zbl": potential.zbl is not None,

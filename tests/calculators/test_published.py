@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from pointedge.calculators import PETCalculator
 from pointedge.calculators.cli import app, main
-from pointedge.calculators.models import make_calculator, split_target
+from pointedge.calculators.models import make_calculator
+from pointedge.potentials.packaged import split_target
 
 from ..potentials.published.cases import CASES, original_folder, unpacked
 from ..potentials.test_pet_reference import structures

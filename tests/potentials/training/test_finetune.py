@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.io
 import numpy as np
 import pytest
@@ -12,16 +14,24 @@ from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.packaged import packaged_models
+from pointedge.potentials.pet import published
+from pointedge.potentials.pet.published.writing import save as publish
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
-from pointedge.potentials.training.finetune import choose_trained, find_checkpoint, with_species
+from pointedge.potentials.training.finetune import (
+    choose_trained,
+    find_checkpoint,
+    load_start,
+    with_species,
+)
 from pointedge.potentials.training.module import TrainingModule
 from pointedge.potentials.training.reading import read_frames
 from pointedge.potentials.training.run import train
 from pointedge.potentials.training.settings import FineTuning
 
 from ...networks import tiny_pet
+from ..published.cases import unpacked
 
 SPECIES, CUTOFF = (1, 6, 7, 8), 3.0
 EQUIVARIANT = {
@@ -59,6 +69,14 @@ def assert_same(one, other):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
+def force_error(potential: Potential, config: TrainingConfig, folder: Path) -> float:
+    """RMSE on the validation frames."""
+    module = TrainingModule(potential, config)
+    for atoms in read_frames(config.data.validation, folder):
+        module.validation_step(labelled(atoms, config.data, CUTOFF, ()))
+    return module.validation_errors()["forces"]
+
+
 @pytest.fixture
 def run(config, tmp_path):
     """A run from a checkpoint on labels of a model with other weights, energies 1 eV off."""
@@ -89,11 +107,7 @@ def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, m
         TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lines.append
     )
     start = checkpoint.load(tmp_path / "start.safetensors")
-    config = TrainingConfig.from_dict(run)
-    module = TrainingModule(start, config)
-    for atoms in read_frames(config.data.validation, tmp_path):
-        module.validation_step(labelled(atoms, config.data, CUTOFF, ()))
-    before = module.validation_errors()["forces"]
+    before = force_error(start, TrainingConfig.from_dict(run), tmp_path)
     assert best.information["validation_rmse"]["forces"] < 0.8 * before
     assert best.information["started_from"] == "start.safetensors"
     old, new = start.state_dict(), best.state_dict()
@@ -106,6 +120,38 @@ def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, m
         assert changed == {n for n in weights if n.split(".")[1].endswith("heads")}
     else:
         assert changed == {n for n in weights if n.endswith("linear.weight")}
+
+
+def test_a_published_checkpoint_is_fine_tuned_as_it_is(run, tmp_path):
+    """It starts with the numbers that its own code gives, and ends as a checkpoint of ours."""
+    run["start_from"], run["fine_tuning"] = "published.ckpt", {"baseline": "refit"}
+    source = Potential(tiny_pet(1, species=SPECIES, cutoff=CUTOFF, num_gnn_layers=2), {8: -11.0})
+    publish(source, tmp_path / "published.ckpt")
+    expected = published.load(tmp_path / "published.ckpt")
+    found = load_start("published.ckpt", tmp_path)
+    assert_same(found(molecules()), expected(molecules()))
+    config = TrainingConfig.from_dict(run)
+    best = train(config, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+    assert best.information["started_from"] == "published.ckpt"
+    before = force_error(expected, config, tmp_path)
+    assert best.information["validation_rmse"]["forces"] < 0.8 * before
+
+
+def test_settings_of_a_published_checkpoint_change_as_of_any_other(tmp_path):
+    source = Potential(tiny_pet(1, species=SPECIES, cutoff=CUTOFF))
+    publish(source, tmp_path / "published.ckpt")
+    found = load_start("published.ckpt", tmp_path, {"symmetry": "layers"})
+    assert found.network.config.symmetry == "layers"
+    assert torch.equal(*(p.network.state_dict()["node_heads.0.0.weight"] for p in (found, source)))
+    with pytest.raises(ValueError, match=r"published.ckpt: tensor .* has shape"):
+        load_start("published.ckpt", tmp_path, {"d_pet": 48})
+
+
+def test_one_of_several_energies_of_a_published_checkpoint(tmp_path):
+    path = unpacked("several.ckpt.gz", tmp_path)
+    assert float(load_start(f"{path.name}@energy/pbe", tmp_path).scale) == 1.25
+    with pytest.raises(ValueError, match="pet-water has one energy only; leave '@pbe' out"):
+        load_start("pet-water@pbe", tmp_path)
 
 
 @pytest.mark.parametrize("method", ["heads", "lora"])

@@ -66,6 +66,23 @@ def test_frames_are_selected_by_info_and_found_in_the_data_folder(tmp_path, monk
         find_file("g.xyz", tmp_path)
 
 
+def test_frames_are_selected_by_patterns_and_dropped_after_the_slice(tmp_path):
+    """``unless`` thins what ``leave`` left, so that validation frames stay out."""
+    names = ["md-300", "md-3000", "relaxed", "md-[1]", "md-300", "md-3000"]
+    ase.io.write(tmp_path / "f.xyz", [water(note=n, k=k) for k, n in enumerate(names)])
+
+    def chosen(**selection):
+        frames = read_frames(Frames(files=["f.xyz"], **selection), tmp_path)
+        return [atoms.info["k"] for atoms in frames]
+
+    assert chosen(where={"note": ["md-*"]}) == [0, 1, 3, 4, 5]
+    assert chosen(where={"note": ["md-[1]", "rel?xed"]}) == [2, 3], "a name is taken as it is, too"
+    assert chosen(leave="::3", unless={"note": ["*-300"]}) == [1, 2, 5]
+    assert chosen(take="::3", unless={"note": ["*-300"]}) == [3]
+    with pytest.raises(ValueError, match="unless .* widen the selection"):
+        chosen(unless={"note": ["*"]})
+
+
 def test_labels_of_wrong_shape_or_not_finite_are_refused():
     with pytest.raises(ValueError, match="REF_stress of the frame has shape"):
         labelled(water(REF_stress=np.zeros(5)), DATA, 3.0, ())
