@@ -41,6 +41,8 @@ class Graph:
         charge: (B,) int64, total charge in e, or None.
         spin: (B,) int64, spin multiplicity 2S+1, or None.
         magmoms: (N, 3) float, magnetic moments in μ_B, or None.
+        owned: (N,) bool, the atoms whose properties are asked for, of a part of a structure, or
+            None: all. A network may return anything finite for others, whose edges may lack.
     """
 
     positions: Tensor
@@ -54,6 +56,7 @@ class Graph:
     charge: Tensor | None = None
     spin: Tensor | None = None
     magmoms: Tensor | None = None
+    owned: Tensor | None = None
 
     @classmethod
     def from_atoms(

@@ -261,7 +261,7 @@ class LAMMPSPotential:
         owned = torch.tensor(domain.owned, device=graph.species.device)
         check_distances(graph, "the simulation", atoms.tags[domain.rows])
         part, used = field(graph, owned, int(self._potential.network.hops))  # type: ignore[arg-type]
-        energies, forces, strain = differentiate(self._potential, part, owned[used])
+        energies, forces, strain = differentiate(self._potential, part)
         virial = -0.5 * (strain + strain.mT)[:, LAMMPS_VIRIAL[0], LAMMPS_VIRIAL[1]]
         values = forces.new_zeros(graph.num_atoms, 10)
         values[used] = torch.cat([forces, forces.new_zeros(len(used), 1), virial], dim=1)

@@ -19,7 +19,8 @@ def field(graph: Graph, owned: Tensor, hops: int) -> tuple[Graph, Tensor]:
     what the others lack does not reach an owned atom.
 
     Returns:
-        A graph of n atoms, and their indices (n,), ascending, in the given one.
+        A graph of n atoms, of which it owns these, and their indices (n,), ascending, in the
+        given one.
     """
     centers, neighbors = graph.centers, graph.neighbors
     whole = owned
@@ -28,7 +29,7 @@ def field(graph: Graph, owned: Tensor, hops: int) -> tuple[Graph, Tensor]:
     (edges,) = torch.nonzero(whole[centers] | whole[neighbors], as_tuple=True)
     (atoms,) = torch.nonzero(whole.index_fill(0, centers[edges], True), as_tuple=True)
     if len(atoms) == graph.num_atoms and len(edges) == graph.num_edges:
-        return graph, atoms
+        return replace(graph, owned=owned), atoms
     number = torch.zeros_like(graph.species).index_put(
         (atoms,), torch.arange(len(atoms), device=atoms.device)
     )
@@ -41,18 +42,19 @@ def field(graph: Graph, owned: Tensor, hops: int) -> tuple[Graph, Tensor]:
         neighbors=number[neighbors[edges]],
         shifts=graph.shifts[edges],
         magmoms=None if graph.magmoms is None else graph.magmoms[atoms],
+        owned=owned[atoms],
     ), atoms
 
 
-def differentiate(
-    potential: Potential, graph: Graph, owned: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Energies of the k atoms ``owned`` (N,) bool, and derivatives of their sum, in float64.
+def differentiate(potential: Potential, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+    """Energies of the k atoms that a graph owns, and derivatives of their sum, in float64.
 
     Returns:
         Energies (k,) in eV, with the baseline; forces (N, 3) in eV/Å on all atoms; and dE/dε
         (N, 3, 3) in eV, not symmetric, half of a pair's for each of its two atoms.
     """
+    owned = graph.owned
+    assert owned is not None
     vectors = graph.edge_vectors().to(torch.float64).requires_grad_()
     energies = potential.atomic_properties(graph, vectors)["energy"][owned]
     gradient = edge_gradient(energies, vectors, create_graph=False)

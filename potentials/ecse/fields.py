@@ -100,6 +100,7 @@ def copies(graph: Graph, fields: Fields, chosen: Tensor) -> tuple[Graph, Fields]
         centers=torch.searchsorted(keys, edge_copy * graph.num_atoms + graph.centers[edges]),
         neighbors=torch.searchsorted(keys, edge_copy * graph.num_atoms + graph.neighbors[edges]),
         shifts=graph.shifts[edges],
+        owned=None,
         **inputs,
     )
     return copied, Fields(atoms, atom_copy, edges, edge_copy)

@@ -91,13 +91,16 @@ class ECSE(nn.Module):
         weight = torch.zeros_like(frames.auxiliary).index_add(
             0, group[frames.atoms], frames.weights
         )
-        if bool((frames.auxiliary > 0).any()):
-            share = frames.auxiliary[group]
+        share, weight = frames.auxiliary[group], weight[group]
+        if graph.owned is not None:  # the others have no frames
+            share = torch.where(graph.owned, share, 0.0)
+            weight = torch.where(graph.owned, weight, 1.0)
+        if bool((share > 0).any()):
             self._require_auxiliary(share)
             for name, value in self.auxiliary_properties(everything, edge_vectors).items():
                 numerators[name] = numerators[name] + along(share, value)
-            weight = weight + frames.auxiliary
-        return {name: along(1 / weight[group], value) for name, value in numerators.items()}
+            weight = weight + share
+        return {name: along(1 / weight, value) for name, value in numerators.items()}
 
     def edges_evaluated(self, graph: Graph, edge_vectors: Tensor) -> int:
         """How many edges the backbone would see, about; what an evaluation costs."""
@@ -111,9 +114,14 @@ class ECSE(nn.Module):
         return torch.arange(graph.num_atoms, device=graph.structure.device)
 
     def _frames(self, graph: Graph, vectors: Tensor) -> Frames:
+        """Frames of the atoms whose properties are asked for."""
+        centers = graph.centers
+        if graph.owned is not None:
+            (kept,) = torch.nonzero(graph.owned[centers], as_tuple=True)
+            vectors, centers = vectors.index_select(0, kept), centers[kept]
         return make_frames(
             vectors,
-            graph.centers,
+            centers,
             graph.num_atoms,
             self.backbone.cutoff,
             self.frames,

