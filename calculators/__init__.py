@@ -10,11 +10,11 @@ if TYPE_CHECKING:
         PETCalculator,
         PotentialCalculator,
     )
-    from .ensemble import CommitteeCalculator
+    from .ensemble import EnsembleCalculator
 
 __all__ = [
-    "CommitteeCalculator",
     "ConvolutionCalculator",
+    "EnsembleCalculator",
     "MACENetCalculator",
     "NequIPNetCalculator",
     "PETCalculator",
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    room = ".ensemble" if name == "CommitteeCalculator" else ".ase"
+    room = ".ensemble" if name == "EnsembleCalculator" else ".ase"
     return getattr(import_module(room, __name__), name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ..potentials.graph import Graph, read_inputs
-from ..potentials.neighbors import VerletList
+from ..potentials.graph import Graph
 from ..potentials.neighbors.cells import volume
 from ..potentials.potential import Potential
-from .inputs import InputError, check_distances, check_structure, snapshot
+from .graphs import Graphs
+from .inputs import InputError, check_structure, snapshot
 from .models import load_potential
 from .settings import (
     FEATURES,
@@ -44,7 +44,7 @@ class PotentialCalculator(Calculator):
     Of one that predicts them, also dipole (3,) (e·Å) and polarizability (3, 3) (its labels' unit).
     Of one that knows how sure it is (``pointedge fit-uncertainty``), energy_std and energies_std
     (N,), standard deviations in eV, which cost a forward pass where they are asked for. So do
-    last_layer_features (N, F) of a PET, which its energies are linear in, descriptors of atoms.
+    last_layer_features (N, F) of PET and MACE, which energies are linear in, descriptors of atoms.
 
     Energies contain the species' baseline, and are summed in float64 whatever the network's type.
     The stress is the symmetric virial over the volume of the structure's own cell, in ASE's order
@@ -103,7 +103,7 @@ class PotentialCalculator(Calculator):
             direct=non_conservative,
         )
         self.warn_above = read_threshold(warn_above, uncertain)
-        self._verlet = VerletList(potential.cutoff, skin=skin)
+        self._graphs = Graphs([potential], skin)
         self._state: dict[str, np.ndarray] = {}
         self.parameters.update(  # ASE writes these into trajectories and databases
             model=str(model) if isinstance(model, str | Path) else type(model).__name__,
@@ -124,11 +124,10 @@ class PotentialCalculator(Calculator):
             raise InputError("the calculator has no structure yet; give it atoms.")
         check_properties(properties, self.implemented_properties)
         check_structure(atoms, self.potential, properties)
-        graph = self._graph(atoms)
-        check_distances(graph)
+        graph = self._graphs.of(atoms)
         if self.warn_above is not None:
             properties = [*properties, *STANDARD_DEVIATIONS]
-        (self.results,) = self._evaluate(graph, properties)
+        (self.results,) = self.evaluate(graph, properties)
         warn_of_uncertain(self.results, self.warn_above, atoms)
         self._state = snapshot(atoms, self.potential.inputs)
         self.atoms = atoms.copy()
@@ -156,8 +155,8 @@ class PotentialCalculator(Calculator):
         structures = list(structures)
         for k, atoms in enumerate(structures):
             check_structure(atoms, self.potential, properties, f"structure {k}")
-        batches = self._batches(structures, max_edges)
-        results = [r for graph in batches for r in self._evaluate(graph, properties)]
+        batches = self._graphs.batches(structures, max_edges)
+        results = [r for graph in batches for r in self.evaluate(graph, properties)]
         return [{name: result[name] for name in properties} for result in results]
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
@@ -173,8 +172,8 @@ class PotentialCalculator(Calculator):
             raise ValueError(f"{', '.join(settings)} cannot be changed; make a new calculator.")
         return {}
 
-    def _evaluate(self, graph: Graph, properties: Sequence[str]) -> list[dict[str, Any]]:
-        """Results of each structure of a graph.
+    def evaluate(self, graph: Graph, properties: Sequence[str]) -> list[dict[str, Any]]:
+        """Results of each structure of a graph, unchecked; nothing is remembered.
 
         The virial comes with the forces: another sum of the same gradient, it takes under 1 % of
         the time and spares constant pressure a second run. Energies alone go without the gradient,
@@ -216,36 +215,6 @@ class PotentialCalculator(Calculator):
                 if np.isfinite(stress).all():
                     result["stress"] = stress[VOIGT]
         return results
-
-    def _graph(self, atoms: Atoms) -> Graph:
-        """Graph of one structure, with the neighbours of an earlier step where they still serve."""
-        device = self.potential.device
-        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=device)
-        cell = torch.tensor(np.asarray(atoms.cell)[None], dtype=torch.float64, device=device)
-        pbc = torch.tensor(np.asarray(atoms.pbc)[None], dtype=torch.bool, device=device)
-        species = torch.tensor(atoms.numbers, dtype=torch.int64, device=device)
-        structure = torch.zeros_like(species)
-        edges = self._verlet.update(positions, cell, pbc, structure, species)
-        inputs = read_inputs([atoms], self.potential.inputs, device=device)
-        return Graph(positions, species, cell, pbc, structure, *edges, **inputs)
-
-    def _batches(self, structures: Sequence[Atoms], max_edges: int) -> Iterator[Graph]:
-        """Join consecutive structures up to ``max_edges`` edges and atoms in all, at least one."""
-        potential, device = self.potential, self.potential.device
-        batch: list[Graph] = []
-        size = 0
-        for k, atoms in enumerate(structures):
-            graph = Graph.from_atoms(
-                atoms, potential.cutoff, device=device, inputs=potential.inputs
-            )
-            check_distances(graph, f"structure {k}")
-            size += graph.num_edges + graph.num_atoms
-            if batch and size > max_edges:
-                yield Graph.batch(batch)
-                batch, size = [], graph.num_edges + graph.num_atoms
-            batch.append(graph)
-        if batch:
-            yield Graph.batch(batch)
 
 
 class PETCalculator(PotentialCalculator):

@@ -15,7 +15,8 @@ With Δ = prediction − label, everything in float64:
   predicting no force at all has 100 %); None where the reference vanishes.
 - *p95* and *max*: 95th percentile (interpolated linearly) and maximum of |Δ| over components.
 - *calibration*: how standard deviations of a model fit its raw errors: fractions of these within
-  one and two, and the correlation of their ranks. Energies per atom, and force components.
+  one and two, the correlation of their ranks, and the factor that would make them as large as
+  errors are (in root mean square). Energies per atom, and force components.
 - *rotational discrepancy*: every frame in several random orientations of O(3); what is predicted is
   turned back, and its unbiased variance over orientations averaged over frames (of the energy per
   atom) or components; the figure is the square root of that. It needs no label.

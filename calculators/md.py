@@ -7,10 +7,11 @@ log that stay readable when a run is cut off, and a stop when the dynamics becom
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms, units
@@ -26,8 +27,10 @@ from .dynamics import (
     stop_center_of_mass,
 )
 from .inputs import InputError
+from .monitor import Limits, UncertainError, UncertaintyMonitor
 from .recorder import Recorder
 from .restart import (
+    UNCERTAIN,
     State,
     check_same_model,
     check_same_run,
@@ -51,6 +54,7 @@ def run_md(
     settings: MDSettings,
     output: str | Path,
     *,
+    limits: Limits | None = None,
     overwrite: bool = False,
     progress: Callable[[int, float], None] | None = None,
 ) -> MDResult:
@@ -69,6 +73,8 @@ def run_md(
         atoms: structure with a calculator, and with velocities where they are to be kept.
         settings: see :class:`MDSettings`.
         output: folder for the files. Every line and frame is written at once.
+        limits: where the model is too uncertain, the run stops, or the frame is stored in
+            ``uncertain.extxyz``; they may change when a run goes on.
         overwrite: begin anew, and replace the files of an earlier run in that folder.
         progress: called after every step with its number and the temperature in K.
 
@@ -77,8 +83,12 @@ def run_md(
             run, one with other settings, another start, another model, or one that still runs.
         UnstableDynamicsError: energies are not finite, the temperature is 10 times too high (and
             above 3000 K), or an atom moves by more than 0.5 Å in a step.
+        UncertainError: the model is less sure than ``limits``; the run is whole up to its last
+            frame, and goes on from there when it is asked for with other ones.
     """
     check_structure(atoms, settings)
+    if limits is not None:
+        limits.check(atoms.calc)
     system = atoms.copy()
     system.calc = atoms.calc
     folder = Path(output)
@@ -101,11 +111,17 @@ def run_md(
     else:
         check_same_model(found, system, folder)
         state = replace(found, settings=asdict(settings))  # of a longer run, perhaps
-    with open_files(folder, state) as files:
+    with open_files(folder, state, uncertain=limits is not None) as files:
+        trajectory, log = files[:2]
         recorder = Recorder(
-            *files, settings, constraints=atoms.constraints, step=state.step, frames=state.frames
+            trajectory,
+            log,
+            settings,
+            constraints=atoms.constraints,
+            step=state.step,
+            frames=state.frames,
         )
-        _integrate(system, settings, rng, recorder, state, folder, progress)
+        _integrate(system, settings, rng, recorder, state, folder, files, limits, progress)
     system.set_constraint([c.copy() for c in atoms.constraints])
     return replace(read_run(folder), atoms=system)
 
@@ -127,27 +143,37 @@ def _integrate(
     recorder: Recorder,
     state: State,
     folder: Path,
+    files: Sequence[TextIO],
+    limits: Limits | None,
     progress: Callable[[int, float], None] | None,
 ) -> None:
-    """Take all steps, record them, and stop where the dynamics becomes unstable."""
+    """Take all steps, record them, and stop where the dynamics becomes unstable or uncertain."""
     hottest = _hottest(atoms, settings)
     problem, step = None, state.step
     dynamics = make_dynamics(atoms, settings, rng)
     dynamics.nsteps = state.step
     recall(dynamics, state.integrator)
     conserved = partial(conserved_energy, atoms, settings, dynamics)
+    stored = state.uncertain, state.last_uncertain
+    monitor = None
+    if limits is not None:
+        monitor = UncertaintyMonitor(dynamics, limits, files[2], stored=stored[0], last=stored[1])
     try:
         for _ in dynamics.irun(settings.steps - state.step):
             step = dynamics.nsteps
-            if step == state.step and state.frames:
-                continue  # recorded before the run was cut off
-            problem = _instability(atoms, settings.timestep, hottest)
-            if problem:
+            again = step == state.step and state.frames  # recorded before the run was cut off
+            if not again and (problem := _instability(atoms, settings.timestep, hottest)):
                 break
-            if recorder.record(step, atoms, conserved):
-                written = sizes(recorder.trajectory, recorder.log)
-                state.after(atoms, rng, dynamics, recorder.frames, written).write(folder)
-            if progress is not None:
+            due = not again and recorder.record(step, atoms, conserved)
+            doubt = None
+            if monitor is not None:
+                doubt, stored = monitor.look(), (monitor.stored, monitor.last)
+            if due:  # the state knows of all that is in the files
+                written = sizes(files)
+                state.after(atoms, rng, dynamics, recorder.frames, written, stored).write(folder)
+            if doubt is not None:
+                raise UncertainError(_stopped(step, settings, doubt, folder))
+            if progress is not None and not again:
                 progress(step, atoms.get_temperature())
     except InputError as error:  # of our calculators: atoms on top of each other, or lost
         if not recorder.frames:
@@ -160,6 +186,13 @@ def _integrate(
             f"({step * settings.timestep / 1000:.4f} ps): {problem}; {_advice(settings)}. What was "
             f"written before is in {folder}."
         )
+
+
+def _stopped(step: int, settings: MDSettings, doubt: str, folder: Path) -> str:
+    return (
+        f"stopped at step {step} ({step * settings.timestep / 1000:.4f} ps): {doubt}. That frame "
+        f"is the last of {folder / UNCERTAIN}; with a higher limit the run goes on."
+    )
 
 
 def _hottest(atoms: Atoms, settings: MDSettings) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import difflib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..potentials.packaged import SUFFIX, packaged_folder, split_target
 from ..potentials.packaged import packaged_models as packaged_models
+from .ensemble_files import find_ensemble
 from .foreign import foreign_calculator
 
 if TYPE_CHECKING:
@@ -31,20 +31,27 @@ def default_structure(calculator: Any = None) -> Path:
 
     folder = packaged_folder("structures")
     paths = [folder / f"{name}.xyz" for name in STRUCTURES]
-    potential = getattr(calculator, "potential", None)
-    if potential is None:
+    potentials = potentials_of(calculator)
+    if not potentials:
         return paths[0]
+    species = set.intersection(*(set(potential.species) for potential in potentials))
     found: list[str] = []
     for path in paths:
         structure = next(ase.io.iread(path, index=0))
-        if set(structure.numbers) <= set(potential.species):
+        if set(structure.numbers) <= species:
             return path
         found.append(structure.symbols.formula.reduce()[0].format("hill"))
-    known = ", ".join(chemical_symbols[z] for z in potential.species)
+    known = ", ".join(chemical_symbols[z] for z in sorted(species))
     raise ValueError(
         f"the model knows {known}, and no packaged structure consists of these "
         f"({', '.join(found)}); give a STRUCTURE."
     )
+
+
+def potentials_of(calculator: Any) -> list[Potential]:
+    """Our potentials that a calculator runs: one, those of an ensemble, or none."""
+    members = getattr(calculator, "members", [calculator])
+    return [member.potential for member in members if hasattr(member, "potential")]
 
 
 def find_model(model: str | Path) -> Path:
@@ -97,15 +104,6 @@ def read_model(model: str | Path, *, direct: bool = False) -> Potential:
     if target is not None:
         raise ValueError(f"{file} has one energy only; leave '@{target}' out.")
     return checkpoint.load(path)
-
-
-def committee(model: str) -> list[str]:
-    """Return the members that a MODEL argument stands for, itself if it is none."""
-    if "," in model and not Path(model).is_file():
-        return [member.strip() for member in model.split(",")]
-    packaged = packaged_models()
-    members = [name for name in packaged if re.fullmatch(rf"{re.escape(model)}-\d+", name)]
-    return [model] if model in packaged or not members else members
 
 
 def load_potential(
@@ -167,8 +165,7 @@ def make_calculator(
 
     Args:
         model: a packaged name, a file, or ``module:callable`` returning an ASE calculator (the
-            module may lie in the current directory); several, separated by commas, or the name of
-            packaged models that end in -1, -2, ... are a committee.
+            module may lie in the current directory), or an ensemble, see :mod:`.ensemble_files`.
         device: torch device; default: the CPU, or the callable's own.
         dtype: "float32" or "float64"; default: the model's own.
         symmetrize: exact symmetrisation, for potentials of this package.
@@ -177,11 +174,12 @@ def make_calculator(
         ValueError: there is no such model, module or callable, or it does not take an option.
     """
     from .ase import PotentialCalculator
-    from .ensemble import CommitteeCalculator
+    from .ensemble import EnsembleCalculator
 
-    if len(members := committee(model)) > 1:
+    if (ensemble := find_ensemble(model)) is not None:
         options = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
-        return CommitteeCalculator([make_calculator(member, **options) for member in members])
+        members = [make_calculator(member, **options) for member in ensemble.members]
+        return EnsembleCalculator(members, factors=ensemble.factors)
     if ":" in model and not Path(split_target(model)[0]).exists():
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")

@@ -108,7 +108,7 @@ class Recorder:
         frame.set_constraint(self.constraints)
         remember(frame, atoms)
         results = getattr(atoms.calc, "results", {})
-        if "forces_std" in results:  # of a committee
+        if "forces_std" in results:  # of an ensemble
             frame.info["energy_std"] = float(results["energy_std"])
             frame.arrays["forces_std"] = results["forces_std"]
         text = io.StringIO()

@@ -10,8 +10,8 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +23,7 @@ from ..potentials.spins import MOMENT_KEYS
 from .dynamics import MDSettings, memory
 
 STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
+UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
 PART = ".part-"  # of files that are being written
 # eV/atom. Rounding of float32 changes an energy by a thousandth of this, another model by more.
 SAME_ENERGY = 1e-4
@@ -38,13 +39,16 @@ class State:
         drew_velocities: whether that came without velocities.
         step: number of steps taken.
         frames: number of frames in the trajectory.
-        sizes: bytes of the trajectory and of the log; what follows these is of later steps.
+        sizes: bytes of the trajectory, of the log and, if there are, of uncertain frames; what
+            follows these is of later steps.
         energy: potential energy of the model, eV.
         positions: (N, 3), Å.
         momenta: (N, 3), √(eV·u).
         cell: (3, 3), Å.
         integrator: what the integrator remembers besides, see :func:`.dynamics.memory`.
         random: state of the random numbers.
+        uncertain: number of uncertain frames that were stored.
+        last_uncertain: step of the last of these; None: there is none.
     """
 
     settings: dict[str, Any]
@@ -52,13 +56,15 @@ class State:
     drew_velocities: bool
     step: int
     frames: int
-    sizes: tuple[int, int]
+    sizes: tuple[int, ...]
     energy: float
     positions: list[list[float]]
     momenta: list[list[float]]
     cell: list[list[float]]
     integrator: dict[str, float]
     random: dict[str, Any]
+    uncertain: int = 0
+    last_uncertain: int | None = None
 
     @classmethod
     def of(
@@ -79,7 +85,8 @@ class State:
         rng: np.random.Generator,
         dynamics: Any,
         frames: int,
-        sizes: tuple[int, int],
+        sizes: tuple[int, ...],
+        uncertain: tuple[int, int | None],
     ) -> State:
         """State of the same run now."""
         return replace(
@@ -88,6 +95,8 @@ class State:
             frames=frames,
             sizes=sizes,
             integrator=memory(dynamics),
+            uncertain=uncertain[0],
+            last_uncertain=uncertain[1],
             **_numbers(atoms, rng),
         )
 
@@ -142,7 +151,7 @@ def find_state(folder: Path) -> State | None:
             f"{folder / STATE} cannot be read by this version of pointedge; name another folder, "
             "or overwrite it."
         ) from None
-    for name, size in zip((TRAJECTORY, LOG), state.sizes, strict=True):
+    for name, size in zip((TRAJECTORY, LOG, UNCERTAIN), state.sizes, strict=False):
         path = folder / name
         if size and not (path.is_file() and path.stat().st_size >= size):
             raise ValueError(
@@ -195,8 +204,13 @@ def fingerprint(atoms: Atoms) -> int:
 
 
 @contextmanager
-def open_files(folder: Path, state: State) -> Iterator[tuple[TextIO, TextIO]]:
-    """Open trajectory and log to go on after a state; what was written after it is dropped.
+def open_files(
+    folder: Path, state: State, *, uncertain: bool = False
+) -> Iterator[Sequence[TextIO]]:
+    """Open files to go on after a state; what was written after it is dropped.
+
+    Returns:
+        Trajectory and log; and uncertain frames, if these are asked for or were stored.
 
     Raises:
         ValueError: another process is writing them.
@@ -208,14 +222,20 @@ def open_files(folder: Path, state: State) -> Iterator[tuple[TextIO, TextIO]]:
         # First of all: whatever happens next, the run can be asked for again.
         state.write(folder)
         replace_text(folder / SETTINGS, json.dumps(state.settings, indent=1) + "\n")
-        with (
-            open(folder / TRAJECTORY, "a", encoding="utf-8") as trajectory,
-            open(folder / LOG, "a", encoding="utf-8") as log,
-        ):
-            for file, size in zip((trajectory, log), state.sizes, strict=True):
+        names = [TRAJECTORY, LOG]
+        if uncertain or (folder / UNCERTAIN).exists():
+            names.append(UNCERTAIN)
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(open(folder / name, "a", encoding="utf-8")) for name in names
+            ]
+            for file, size in zip(files, (*state.sizes, 0), strict=False):
                 file.truncate(size)
-            yield trajectory, log
+            yield files
     finally:
+        stored = folder / UNCERTAIN
+        if stored.exists() and not stored.stat().st_size:
+            stored.unlink()  # readers of ASE stumble over empty files
         os.close(lock)  # and with it the lock
 
 
@@ -228,8 +248,8 @@ def _lock(descriptor: int, folder: Path) -> None:
         ) from None
 
 
-def sizes(trajectory: TextIO, log: TextIO) -> tuple[int, int]:
-    """Bytes of the two open files, all of them written."""
-    trajectory.flush()
-    log.flush()
-    return os.fstat(trajectory.fileno()).st_size, os.fstat(log.fileno()).st_size
+def sizes(files: Sequence[TextIO]) -> tuple[int, ...]:
+    """Bytes of open files, all of them written."""
+    for file in files:
+        file.flush()
+    return tuple(os.fstat(file.fileno()).st_size for file in files)

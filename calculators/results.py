@@ -37,6 +37,7 @@ class MDResult:
         thermo: columns of the log by name (the names end in units), each (lines,).
         frames: number of frames in the trajectory.
         drew_velocities: whether the structure came without velocities.
+        uncertain: number of frames in ``uncertain.extxyz``.
     """
 
     settings: MDSettings
@@ -45,6 +46,7 @@ class MDResult:
     thermo: dict[str, Array]
     frames: int
     drew_velocities: bool
+    uncertain: int = 0
 
     @property
     def picoseconds(self) -> float:
@@ -110,4 +112,5 @@ def read_run(folder: str | Path) -> MDResult:
         thermo={name: np.array(table[name]) for name in COLUMNS},
         frames=state.frames,
         drew_velocities=state.drew_velocities,
+        uncertain=state.uncertain,
     )

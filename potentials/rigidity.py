@@ -113,7 +113,7 @@ def fit_rigidity(
     if not hasattr(network, "last_layer_features") or "energy" not in potential.properties:
         raise ValueError(
             f"the uncertainty of a {type(network).__name__} is not known: it has no energy that is "
-            "linear in the weights of a last layer; PET has."
+            "linear in the weights of a last layer; PET and MACE have."
         )
     means = torch.cat([potential.mean_features(graph) for graph in training])
     features, errors = [], []

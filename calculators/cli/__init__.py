@@ -22,6 +22,7 @@ from .md import md
 from .models import models
 from .predict import predict
 from .relax import relax
+from .select import select
 from .train import train
 from .uncertainty import fit_uncertainty
 
@@ -40,6 +41,7 @@ VERBS = (
     evaluate,
     audit,
     predict,
+    select,
     irreps,
     train,
     distill_auxiliary,

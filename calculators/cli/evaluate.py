@@ -163,10 +163,14 @@ def _print_calibrations(calibrations: dict[str, Calibration]) -> None:
             *(number(c.error), number(c.std)),
             *(f"{100 * part:.0f} %" for part in (c.within_one, c.within_two)),
             f"{c.correlation:.2f}",
+            "-" if c.factor is None else f"{c.factor:.2f}",
         )
         for name, c in calibrations.items()
     ]
-    columns = ("", "unit", "errors", "RMSE", "rms std", "within 1", "within 2", "rank corr.")
+    columns = (
+        *("", "unit", "errors", "RMSE", "rms std"),
+        *("within 1", "within 2", "rank corr.", "factor"),
+    )
     _section(
         "Standard deviations (of normal errors 68 % are within one, 95 % within two)", columns, rows
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,6 +53,20 @@ def md(
         bool,
         typer.Option("--overwrite", help="begin anew, and replace the files of an earlier run"),
     ] = False,
+    uncertain_forces: Annotated[
+        float | None,
+        typer.Option(help="limit of the standard deviation of a force, eV/Å; of an ensemble"),
+    ] = None,
+    uncertain_energy: Annotated[
+        float | None, typer.Option(help="limit of the standard deviation of the energy, eV")
+    ] = None,
+    uncertain_action: Annotated[
+        Literal["stop", "store"],
+        typer.Option(help="above a limit: stop with exit code 1, or store frames and go on"),
+    ] = "stop",
+    uncertain_spacing: Annotated[
+        int, typer.Option(help="at least so many steps between frames that are stored")
+    ] = 100,
     device: Device = None,
     dtype: Dtype = None,
     symmetrize: Symmetrize = None,
@@ -59,13 +74,20 @@ def md(
     """Run molecular dynamics: a trajectory, a log, a picture, and a table of what came out.
 
     The same command again goes on where a run was cut off, at whatever moment that was; with more
-    steps, it makes a run longer. A structure with velocities keeps them.
+    steps, it makes a run longer. A structure with velocities keeps them. Frames above a limit of
+    uncertainty are in uncertain.extxyz, without labels, for `pointedge select` and a reference
+    calculation.
     """
     from ..dynamics import MDSettings
     from ..figures import md_figure
     from ..md import run_md
     from ..models import default_structure, make_calculator
+    from ..monitor import Limits, UncertainError
+    from ..results import read_run
 
+    limits = None
+    if uncertain_forces is not None or uncertain_energy is not None:
+        limits = Limits(uncertain_forces, uncertain_energy, uncertain_action, uncertain_spacing)
     settings = MDSettings(
         ensemble=ensemble,
         temperature=temperature,
@@ -85,12 +107,22 @@ def md(
         output = Path(f"{Path(name.partition('@')[0]).stem}-md")
     set_calculator(atoms, calculator, symmetrize)
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
-        result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
+        try:
+            result = run_md(
+                atoms, settings, output, limits=limits, overwrite=overwrite, progress=progress
+            )
+            doubt = None
+        except UncertainError as error:
+            result, doubt = read_run(output), str(error)
     rdfs = _rdfs(result)
-    md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
+    if len(result.thermo["step"]) > 1:  # not stopped at once
+        md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
     print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
     files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
     print(f"{output}: {files}")
+    if doubt is not None:
+        print(f"pointedge: {doubt}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _rdfs(result: MDResult) -> list[RDF]:
@@ -103,11 +135,11 @@ def _rdfs(result: MDResult) -> list[RDF]:
 def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
     """The final table: quantity, value, error, unit."""
     settings = result.settings
-    duration = settings.steps * settings.timestep / 1000
+    steps = int(result.thermo["step"][-1])
     origin = "drawn" if result.drew_velocities else "from the structure"
     rows = [
-        ("steps", f"{settings.steps}", "", ""),
-        ("time", f"{duration:g}", "", "ps"),
+        ("steps", f"{steps}", "", ""),
+        ("time", f"{steps * settings.timestep / 1000:g}", "", "ps"),
         ("starting velocities", origin, "", ""),
         ("temperature, second half", *_numbers(*result.mean("temperature_K"), 1), "K"),
     ]
@@ -128,6 +160,8 @@ def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
             continue
         rows.append((name, f"{position:.2f}", "", "Å"))
         rows.append(("its height", f"{height:.2f}", "", ""))
+    if result.uncertain:
+        rows.append(("uncertain frames", f"{result.uncertain}", "", ""))
     speed = result.milliseconds_per_step
     rows.append(("wall time", f"{speed:.1f}", "", "ms/step"))
     rows.append(("speed", f"{0.0864 * settings.timestep / speed * 1000:.3g}", "", "ns/day"))

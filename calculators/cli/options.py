@@ -9,7 +9,7 @@ import typer
 
 MODEL = (
     "a packaged name, a file (of a published PET too), or module:callable returning an ASE "
-    "calculator"
+    "calculator; several, separated by commas, are an ensemble: their mean, and standard deviations"
 )
 Model = Annotated[
     str,

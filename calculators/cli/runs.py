@@ -61,12 +61,15 @@ def set_calculator(atoms: Atoms, calculator: Any, symmetrize: str | None = None)
 def _cost(atoms: Atoms) -> str:
     from ...potentials.ecse.symmetrize import relative_cost
     from ...potentials.graph import Graph
+    from ..models import potentials_of
 
-    potential = atoms.calc.potential
-    graph = Graph.from_atoms(
-        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
-    )
-    return f"a step costs about {relative_cost(potential, graph):.0f} plain ones"
+    costs = []
+    for potential in potentials_of(atoms.calc):
+        graph = Graph.from_atoms(
+            atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
+        )
+        costs.append(relative_cost(potential, graph))
+    return f"a step costs about {sum(costs) / len(costs):.0f} plain ones"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`pointedge fit-uncertainty`: standard deviations of a model's energies."""
+"""`pointedge fit-uncertainty`: standard deviations of a model, or of an ensemble."""
 
 from __future__ import annotations
 
@@ -8,35 +8,66 @@ from typing import Annotated
 
 import typer
 
+from .evaluate import progress_bar_of_frames, read_frames
 from .options import Model
 
 
 def fit_uncertainty(
     model: Model,
     training: Annotated[
-        list[str], typer.Argument(help="files of frames that the model was trained on")
-    ],
+        list[str] | None,
+        typer.Argument(help="files of frames that the model was trained on; none for an ensemble"),
+    ] = None,
     validation: Annotated[
-        list[str], typer.Option(help="files of labelled frames that it was not trained on")
-    ],
-    output: Annotated[Path, typer.Option(help="new checkpoint")] = Path("uncertain.safetensors"),
+        list[str] | None,
+        typer.Option(help="files of labelled frames that it was not trained on"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="default: uncertain.safetensors; of an ensemble, ensemble.json"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
 ) -> None:
-    """Let a PET say how sure it is of energies (last-layer prediction rigidity).
+    """Let a model say how sure it is of energies, or make an ensemble's spread as large as errors.
 
-    The features of the training frames say what the model knows, the errors of the validation
-    frames what that means in eV.
+    One model (PET, MACE): the features of the training frames say what it knows, the errors of the
+    validation frames what that means in eV (last-layer prediction rigidity). Several models,
+    separated by commas: factors on their standard deviations of energy and forces, in a file that
+    is a MODEL of its own.
     """
+    from ..ensemble_files import SUFFIX, find_ensemble
+
+    ensemble = find_ensemble(model)
+    if not validation:
+        raise ValueError("give --validation, files of labelled frames that no training saw.")
+    if output is None:
+        output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    if ensemble is None:
+        _fit_rigidity(model, training or [], validation, output)
+    elif training:
+        raise ValueError("an ensemble needs no training frames; leave them out.")
+    elif output.suffix != SUFFIX:
+        raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
+    else:
+        _fit_factors(ensemble.members, validation, output)
+    print(output)
+
+
+def _fit_rigidity(model: str, training: list[str], validation: list[str], output: Path) -> None:
     from ...potentials import checkpoint
     from ...potentials.rigidity import fit_rigidity
     from ...potentials.training.dataset import FrameSource
     from ...potentials.training.settings import Data, Frames
     from ..models import load_potential
 
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    if not training:
+        raise ValueError(
+            f"{model} is one model; name files of the frames that it was trained on after it."
+        )
     potential = load_potential(model)
     selections = {"training": [Frames(files=training)], "validation": [Frames(files=validation)]}
     data = Data(train=selections["training"], validation=selections["validation"])
@@ -52,4 +83,23 @@ def fit_uncertainty(
     checkpoint.save(potential, output)
     frames = f"energies of {calibration.count} validation frames, meV/atom"
     print(f"{frames}: {calibration}", file=sys.stderr)
-    print(output)
+
+
+def _fit_factors(members: list[str], validation: list[str], output: Path) -> None:
+    from ...potentials.training.reading import find_file
+    from ..ensemble_files import write_ensemble
+    from ..errors import UNITS
+    from ..evaluation import evaluate
+    from ..models import make_calculator
+
+    files = [find_file(name, Path()) for name in validation]
+    with progress_bar_of_frames() as (expect, advance):
+        found = evaluate(
+            make_calculator(",".join(members)),
+            read_frames(files, {}, None, [], expect),
+            progress=advance,
+        )
+    for name, calibration in found.calibrations.items():
+        text = f"{name.removesuffix('_per_atom')}, {calibration.count} errors, {UNITS[name]}"
+        print(f"{text}: {calibration}", file=sys.stderr)
+    write_ensemble(output, members, found.calibrations, validation)

@@ -116,10 +116,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of values (..., input)."""
-        for k, weight in enumerate(self.weights):
-            if k:
-                x = self.gain * F.silu(x)
-            x = x @ (weight / math.sqrt(weight.shape[0]))
+        last = self.weights[-1]
+        return self.hidden(x) @ (last / math.sqrt(last.shape[0]))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What its last weights multiply, (..., width)."""
+        for weight in self.weights[:-1]:
+            x = self.gain * F.silu(x @ (weight / math.sqrt(weight.shape[0])))
         return x
 
 

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..graph import Graph
 from ..outputs import Outputs
 from ..species import Groups
 from ..suggestions import refuse_misspelt
@@ -123,6 +124,20 @@ class MACE(EquivariantNetwork):
             features = edit(f"layer {k}", layer(features, atoms, edges, messages))
             energies.append(readout(features[SCALAR][:, 0])[:, 0])
         return {"energy": torch.stack(energies).sum(0)}
+
+    def last_layer_features(self, graph: Graph, edge_vectors: Tensor) -> Tensor:
+        """What an atom's energy is linear in (N, F): inputs of the last weights of its readouts."""
+        found: list[Tensor] = []
+
+        def keep(stage: str, features: Features, atoms: Tensor) -> Features:
+            if stage.startswith("layer"):
+                readout = cast("MLP", self.readouts[len(found)])
+                hidden = readout.hidden(features[SCALAR][:, 0])
+                found.append(torch.empty_like(hidden).index_copy(0, atoms, hidden))
+            return features
+
+        self(graph, edge_vectors, keep)
+        return torch.cat(found, dim=1)
 
 
 class MACELayer(nn.Module):

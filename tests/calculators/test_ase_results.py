@@ -213,8 +213,8 @@ def test_skin_makes_no_difference_over_a_run(potential):
         assert np.abs(forces - other).max() <= 1e-10 * np.abs(forces).max()
         if dynamics.nsteps == 10:
             atoms.wrap()
-    assert atoms.calc._verlet.builds < 5
-    assert fresh._verlet.builds == fresh._verlet.updates >= 21
+    assert atoms.calc._graphs.verlet.builds < 5
+    assert fresh._graphs.verlet.builds == fresh._graphs.verlet.updates >= 21
 
 
 def test_any_architecture():

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 
-from pointedge.calculators import CommitteeCalculator, PETCalculator
+from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli.evaluate import print_evaluation
 from pointedge.calculators.evaluation import evaluate
 from pointedge.potentials.calibration import Calibration
@@ -87,10 +87,10 @@ def test_of_a_committee():
     members = [PETCalculator(small_potential(seed=k)) for k in range(2)]
     atoms = unsure_frames(1)[0]
     atoms.numbers[:] = 8
-    found = evaluate(CommitteeCalculator(members), [atoms])
+    found = evaluate(EnsembleCalculator(members), [atoms])
     energies = [member.get_potential_energy(atoms) for member in members]
     assert_allclose(
         found.calibrations["energy_per_atom"].std, 1000 * np.std(energies, ddof=1) / 4, rtol=1e-9
     )
     del atoms.info["REF_energy"]
-    assert list(evaluate(CommitteeCalculator(members), [atoms]).calibrations) == ["forces"]
+    assert list(evaluate(EnsembleCalculator(members), [atoms]).calibrations) == ["forces"]

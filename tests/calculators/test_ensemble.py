@@ -1,20 +1,48 @@
-"""Committees: means, spreads, and dynamics on their mean."""
+"""Ensembles: means, spreads, names, and dynamics on the mean."""
 
+import json
+
+import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
 from ase.units import fs
+from typer.testing import CliRunner
 
-from pointedge.calculators import CommitteeCalculator, PETCalculator, models
-from pointedge.calculators.models import committee, make_calculator
+from pointedge.calculators import (
+    EnsembleCalculator,
+    PETCalculator,
+    PotentialCalculator,
+    ensemble_files,
+    models,
+)
+from pointedge.calculators.cli import app
+from pointedge.calculators.ensemble_files import find_ensemble, write_ensemble
+from pointedge.calculators.evaluation import evaluate
+from pointedge.calculators.inputs import InputError
+from pointedge.calculators.models import make_calculator
 from pointedge.potentials import checkpoint
+from pointedge.potentials.calibration import Calibration
+from pointedge.potentials.equivariant.mace import MACE
+from pointedge.potentials.potential import Potential
 
-from .conftest import bulk, charged_potential, small_potential
+from .conftest import bulk, charged_potential, small_potential, structures
 
+EPS = np.finfo(float).eps
 NAMES = ("energy", "forces", "stress")
+
+
+def small_mace(seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        settings = {"species": (1, 8), "cutoff": 3.0, "irreps": "4x0e + 4x1o", "lmax": 1}
+        network = MACE.from_config({**settings, "average_neighbors": 8.0}).to(torch.float64)
+    return Potential(network, repulsion=True)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +52,7 @@ def members():
 
 def test_mean_and_spread_are_those_of_the_members(members):
     atoms = bulk()
-    atoms.calc = CommitteeCalculator(members)
+    atoms.calc = EnsembleCalculator(members)
     found = {name: atoms.calc.get_property(name, atoms) for name in NAMES}
     alone = [PETCalculator(member) for member in members]
     for name in NAMES:
@@ -39,7 +67,7 @@ def test_mean_and_spread_are_those_of_the_members(members):
 def test_results_follow_all_that_members_read():
     """Also what ASE's own comparison of structures does not look at."""
     atoms = bulk()
-    atoms.calc = CommitteeCalculator([charged_potential(), charged_potential()])
+    atoms.calc = EnsembleCalculator([charged_potential(), charged_potential()])
     energy = atoms.get_potential_energy()
     atoms.info["charge"] = 1
     assert atoms.get_potential_energy() != energy
@@ -48,7 +76,7 @@ def test_results_follow_all_that_members_read():
 
 def test_any_calculators(members):
     atoms = bulk()
-    atoms.calc = CommitteeCalculator([PETCalculator(members[0]), LennardJones(rc=4.0)])
+    atoms.calc = EnsembleCalculator([PETCalculator(members[0]), LennardJones(rc=4.0)])
     mean = 0.5 * (
         PETCalculator(members[0]).get_potential_energy(atoms)
         + LennardJones(rc=4.0).get_potential_energy(atoms)
@@ -58,7 +86,7 @@ def test_any_calculators(members):
 
 def test_what_members_lack(members):
     molecule = Atoms("OH", positions=[[0, 0, 0], [0, 0, 1.0]])
-    molecule.calc = CommitteeCalculator(members)
+    molecule.calc = EnsembleCalculator(members)
     assert molecule.calc.get_property("forces_std", molecule).shape == (2, 3)
     with pytest.raises(PropertyNotImplementedError):
         molecule.get_stress()
@@ -66,14 +94,144 @@ def test_what_members_lack(members):
         molecule.get_dipole_moment()
 
 
-def test_a_committee_of_one(members):
-    with pytest.raises(ValueError, match="at least two members, not 1"):
-        CommitteeCalculator(members[:1])
+def test_an_ensemble_of_one(members):
+    for one in (members[:1], "pet-water"):
+        with pytest.raises(ValueError, match="at least two members, not 1"):
+            EnsembleCalculator(one)
+
+
+@pytest.mark.parametrize("kind", structures())
+def test_one_graph_serves_members_of_all_cutoffs_and_inputs(kind):
+    """Against the readable twin: every member alone, with a list and a graph of its own."""
+    potentials = [
+        small_potential(seed=1, cutoff=2.5),
+        small_potential(seed=2, cutoff=4.5),
+        charged_potential(),
+        small_mace(3),
+    ]
+    atoms = structures()[kind]
+    atoms.info["charge"] = 1
+    ensemble = EnsembleCalculator(potentials)
+    names = NAMES if atoms.cell.rank == 3 else NAMES[:2]
+    alone = [PotentialCalculator(potential) for potential in potentials]
+    for name in names:
+        each = np.stack([member.get_property(name, atoms) for member in alone])
+        size = np.abs(each).max()
+        for found, expected in (
+            (ensemble.get_property(name, atoms), each.mean(axis=0)),
+            (ensemble.get_property(f"{name}_std", atoms), each.std(axis=0, ddof=1)),
+        ):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=100 * EPS * size)
+    energies = [member.get_property("energies", atoms) for member in alone]
+    found = ensemble.get_property("energies", atoms)
+    np.testing.assert_allclose(found, np.mean(energies, axis=0), rtol=100 * EPS)
+    assert "energies_std" not in ensemble.implemented_properties
+
+
+def test_many_structures_are_those_one_by_one(members):
+    frames = [atoms for atoms in structures().values() if atoms.cell.rank == 3]
+    names = ("energy", "forces", "stress", "energy_std", "forces_std", "stress_std")
+    for others in ([], [LennardJones(rc=4.0)]):
+        ensemble = EnsembleCalculator([*members, *others])
+        frames[0].set_constraint(FixAtoms([0]))  # whose forces are the model's all the same
+        together = ensemble.calculate_many(frames, names, max_edges=500)
+        for atoms, found in zip(frames, together, strict=True):
+            for name in names:
+                expected = ensemble.get_property(name, atoms)
+                size = max(np.abs(found[name.removesuffix("_std")]).max(), 1.0)
+                np.testing.assert_allclose(found[name], expected, rtol=0, atol=100 * EPS * size)
+
+
+def test_the_mean_force_is_the_gradient_of_the_mean_energy():
+    """Five-point differences, as of the potentials: 1e-7 of the largest force."""
+    ensemble = EnsembleCalculator([small_potential(seed=k, baseline={}) for k in range(3)])
+    atoms = bulk()
+    forces, stress = (ensemble.get_property(name, atoms) for name in ("forces", "stress"))
+
+    def slope(moved):
+        steps = {-2: 1, -1: -8, 1: 8, 2: -1}
+        terms = [w * ensemble.get_property("energy", moved(3e-4 * k)) for k, w in steps.items()]
+        return sum(terms) / 3.6e-3
+
+    def displaced(length):
+        twin = atoms.copy()
+        twin.positions[5, 1] += length
+        return twin
+
+    def strained(strain):
+        twin = atoms.copy()
+        deformation = np.eye(3)
+        deformation[0, 0] += strain
+        twin.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
+        return twin
+
+    assert abs(slope(displaced) + forces[5, 1]) < 1e-7 * np.abs(forces).max()
+    virial = stress * atoms.get_volume()
+    assert abs(slope(strained) - virial[0]) < 1e-7 * np.abs(virial).max()
+
+
+def test_results_follow_positions_cell_and_periodicity_with_one_list(members):
+    ensemble = EnsembleCalculator(members)
+    atoms = bulk()
+    atoms.calc = ensemble
+    rng = np.random.default_rng(0)
+    for step in range(12):
+        atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
+        if step == 8:
+            atoms.pbc = (True, True, False)
+        if step == 10:
+            atoms.cell[0] *= 1.01
+        fresh = EnsembleCalculator(members, skin=0)
+        np.testing.assert_array_equal(atoms.get_forces(), fresh.get_property("forces", atoms))
+    assert ensemble._graphs.verlet.builds < 6
+    assert all(member._graphs.verlet.updates == 0 for member in ensemble.members)
+
+
+def test_precision_and_symmetry_of_all_members(members):
+    atoms = bulk()
+    single = EnsembleCalculator(members, dtype="float32").get_property("energy", atoms)
+    double = EnsembleCalculator(members).get_property("energy", atoms)
+    assert single != double
+    assert single == pytest.approx(double, abs=1e-4)
+    molecule = structures()["molecule"]
+    symmetric = EnsembleCalculator(members, symmetrize="octahedral")
+    turned = molecule.copy()
+    turned.rotate(90, "x")
+    for name in ("energy", "energy_std"):
+        one, two = (symmetric.get_property(name, a) for a in (molecule, turned))
+        assert one == pytest.approx(two, rel=1e-9)
+
+
+def test_factors(members):
+    atoms = bulk()
+    plain = EnsembleCalculator(members)
+    scaled = EnsembleCalculator(members, factors={"energy": 2.0, "forces": 0.5})
+    for name, factor in (("energy", 2.0), ("forces", 0.5), ("stress", 1.0)):
+        one, two = (c.get_property(f"{name}_std", atoms) for c in (plain, scaled))
+        np.testing.assert_allclose(two, factor * np.array(one), rtol=4 * EPS)
+        one, two = (c.get_property(name, atoms) for c in (plain, scaled))
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match=r"no factor on 'force'; did you mean 'forces'"):
+        EnsembleCalculator(members, factors={"force": 2.0})
+    with pytest.raises(ValueError, match=r"std of energy is 0; it must be positive"):
+        EnsembleCalculator(members, factors={"energy": 0})
+
+
+def test_refusals(members):
+    ensemble = EnsembleCalculator(members)
+    gold = bulk()
+    gold.symbols[3] = "Au"
+    with pytest.raises(InputError, match="atom 3 is Au, which the model does not know"):
+        ensemble.get_potential_energy(gold)
+    with pytest.raises(InputError, match="structure 1: atom 3 is Au"):
+        ensemble.calculate_many([bulk(), gold])
+    with pytest.raises(ValueError, match="make a new calculator"):
+        ensemble.set(skin=1.0)
 
 
 def test_dynamics_conserves_the_mean_energy(members):
     atoms = bulk()
-    atoms.calc = CommitteeCalculator(members)
+    atoms.calc = EnsembleCalculator(members)
     dynamics = VelocityVerlet(atoms, timestep=0.1 * fs)
     start = atoms.get_total_energy()
     moved = atoms.get_kinetic_energy()
@@ -82,18 +240,85 @@ def test_dynamics_conserves_the_mean_energy(members):
     assert abs(atoms.get_total_energy() - start) < 1e-3 * moved
 
 
-def test_names(members, tmp_path, monkeypatch):
+def saved(members, folder):
     files = []
-    for k, member in enumerate(members[:2], start=1):
-        files.append(tmp_path / f"tiny-{k}.safetensors")
+    for k, member in enumerate(members, start=1):
+        files.append(folder / f"tiny-{k}.safetensors")
         checkpoint.save(member, files[-1])
+    return files
+
+
+def test_names(members, tmp_path, monkeypatch):
+    files = saved(members[:2], tmp_path)
     by_files = make_calculator(",".join(map(str, files)))
     assert len(by_files.members) == 2
     packaged = {path.stem: path for path in files}
     monkeypatch.setattr(models, "packaged_models", lambda: packaged)
-    assert committee("tiny") == ["tiny-1", "tiny-2"]
-    assert committee("tiny-1") == ["tiny-1"]
-    assert committee("tin") == ["tin"]
+    monkeypatch.setattr(ensemble_files, "packaged_models", lambda: packaged)
+    monkeypatch.setattr(ensemble_files, "packaged_folder", lambda name: tmp_path)
+    assert find_ensemble("tiny").members == ["tiny-1", "tiny-2"]
+    assert find_ensemble("tiny-1") is None
+    assert find_ensemble("tin") is None
     by_name = make_calculator("tiny", dtype="float64")
     atoms = bulk()
     assert by_name.get_potential_energy(atoms) == by_files.get_potential_energy(atoms)
+    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
+    write_ensemble(tmp_path / "tiny.json", ["tiny-1", "tiny-2"], {"forces": half}, ["f.xyz"])
+    assert find_ensemble("tiny").factors == {"forces": 0.5}
+
+
+def test_the_packaged_structure_and_the_cost_are_those_of_the_members(members):
+    ensemble = EnsembleCalculator([small_potential(species=(8, 25), baseline={})] * 2)
+    assert models.default_structure(ensemble).stem.startswith("mno")
+    mixed = EnsembleCalculator([members[0], small_potential(species=(8, 25), baseline={})])
+    with pytest.raises(ValueError, match="the model knows O, and no packaged structure"):
+        models.default_structure(mixed)
+
+
+def test_a_file_keeps_members_and_factors(members, tmp_path):
+    """Fitted to frames, standard deviations are as large as errors there, in root mean square."""
+    files = saved(members, tmp_path)
+    frames = []
+    for seed in range(6):
+        atoms = bulk()
+        atoms.rattle(0.05, seed=seed)
+        results = {name: PETCalculator(members[0]).get_property(name, atoms) for name in NAMES[:2]}
+        rng = np.random.default_rng(seed)
+        atoms.info["REF_energy"] = results["energy"] + 0.3 * rng.normal()
+        atoms.arrays["REF_forces"] = results["forces"] + 0.1 * rng.normal(size=(16, 3))
+        frames.append(atoms)
+    ase.io.write(tmp_path / "others.xyz", frames)
+    target = tmp_path / "made" / "all.json"
+    target.parent.mkdir()
+    model = ",".join(map(str, files))
+    arguments = [model, "--validation", tmp_path / "others.xyz", "--output", target]
+    done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert "forces, 288 errors, meV/Å: rms error" in done.stderr
+    before = evaluate(make_calculator(model), frames).calibrations
+    after = evaluate(make_calculator(str(target)), frames).calibrations
+    for name, found in after.items():
+        assert found.factor == pytest.approx(1, abs=1e-6)
+        assert found.error == pytest.approx(before[name].error)
+    kept = json.loads(target.read_text())
+    assert kept["members"] == [f"../{file.name}" for file in files]
+    assert kept["factors"]["forces"] == pytest.approx(before["forces"].factor)
+    assert kept["information"]["before"]["forces"]["count"] == 288
+    for bad, message in (
+        ([files[0], "--validation", tmp_path / "others.xyz"], "is one model; name files"),
+        ([model, tmp_path / "others.xyz", "--validation", "f.xyz"], "needs no training frames"),
+        ([model, "--validation", "f.xyz", "--output", "all.yaml"], "has to end in .json"),
+        ([model], "give --validation"),
+    ):
+        done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, bad)])
+        assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"kind": "other"}', '{"kind": "pointedge ensemble", "size": 3}']
+)
+def test_files_that_are_no_ensemble(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bad.json is no ensemble of pointedge"):
+        make_calculator(str(path))

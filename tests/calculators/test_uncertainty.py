@@ -9,7 +9,7 @@ import torch
 from ase.build import molecule
 from typer.testing import CliRunner
 
-from pointedge.calculators import CommitteeCalculator, PETCalculator
+from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli import app
 from pointedge.potentials import checkpoint
 from pointedge.potentials.potential import Potential
@@ -103,6 +103,6 @@ def test_where_there_is_none(model):
 def test_a_committee_gives_its_own(model):
     atoms = waters(1)[0]
     members = [PETCalculator(model), PETCalculator(model)]
-    atoms.calc = CommitteeCalculator(members)
+    atoms.calc = EnsembleCalculator(members)
     assert atoms.calc.get_property("energy_std", atoms) == 0
     assert "energies_std" not in atoms.calc.implemented_properties

@@ -6,6 +6,7 @@ import torch
 from ase.build import bulk, molecule
 
 from pointedge.potentials import checkpoint
+from pointedge.potentials.equivariant.mace import MACE
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.potential import Potential
 from pointedge.potentials.rigidity import REGULARIZERS, Rigidity, fit_rigidity
@@ -50,6 +51,28 @@ def test_energies_are_linear_in_the_features(kind):
                 head[-1].weight += change
                 weights.append(change)
         after = network(graph, vectors)["energy"]
+    expected = features @ torch.cat(weights)
+    torch.testing.assert_close(after - before, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_energies_of_mace_are_linear_in_the_features():
+    settings = {"species": (1, 8), "cutoff": CUTOFF, "irreps": "4x0e + 4x1o", "lmax": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = MACE.from_config({**settings, "average_neighbors": 3.0}).to(torch.float64)
+    graph = graph_of([molecule("H2O2"), molecule("H2O")])
+    vectors = graph.edge_vectors()
+    weights, generator = [], torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        features = network.last_layer_features(graph, vectors)
+        before = network(graph, vectors)["energy"]
+        for readout in network.readouts:
+            last = readout.weights[-1]
+            change = torch.randn(len(last), generator=generator, dtype=torch.float64)
+            last += change[:, None]
+            weights.append(change / len(last) ** 0.5)
+        after = network(graph, vectors)["energy"]
+    assert features.shape == (7, 4 + 16)
     expected = features @ torch.cat(weights)
     torch.testing.assert_close(after - before, expected, rtol=1e-12, atol=1e-12)
 
