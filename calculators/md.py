@@ -155,7 +155,7 @@ def _integrate(
     recall(dynamics, state.integrator)
     conserved = partial(conserved_energy, atoms, settings, dynamics)
     stored = state.uncertain, state.last_uncertain
-    monitor = None
+    latest, monitor = state, None
     if limits is not None:
         monitor = UncertaintyMonitor(dynamics, limits, files[2], stored=stored[0], last=stored[1])
     try:
@@ -170,8 +170,10 @@ def _integrate(
                 doubt, stored = monitor.look(), (monitor.stored, monitor.last)
             if due:  # the state knows of all that is in the files
                 written = sizes(files)
-                state.after(atoms, rng, dynamics, recorder.frames, written, stored).write(folder)
+                latest = state.after(atoms, rng, dynamics, recorder.frames, written, stored)
+                latest.write(folder)
             if doubt is not None:
+                latest.keeping(sizes(files), stored).write(folder)
                 raise UncertainError(_stopped(step, settings, doubt, folder))
             if progress is not None and not again:
                 progress(step, atoms.get_temperature())

@@ -124,7 +124,7 @@ class UncertaintyMonitor:
         step = int(self.dynamics.nsteps)
         stopping = self.limits.action == "stop"
         spacing = 1 if stopping else self.limits.spacing
-        if self.last is None or step - self.last >= spacing:
+        if self.last is None or step < self.last or step - self.last >= spacing:
             self._store(step, stds)
             self.stored, self.last = self.stored + 1, step
         return reason if stopping else None

@@ -100,6 +100,15 @@ class State:
             **_numbers(atoms, rng),
         )
 
+    def keeping(self, sizes: tuple[int, ...], uncertain: tuple[int, int | None]) -> State:
+        """The same state, with uncertain frames of later steps that are to stay in their file."""
+        return replace(
+            self,
+            sizes=(*self.sizes[:2], *sizes[2:]),
+            uncertain=uncertain[0],
+            last_uncertain=uncertain[1],
+        )
+
     def restore(self, atoms: Atoms, rng: np.random.Generator) -> None:
         """Set positions, momenta, cell and random numbers in place, whatever the constraints."""
         atoms.cell[:] = self.cell

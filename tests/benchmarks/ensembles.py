@@ -74,13 +74,18 @@ def stacked(members, graph, vectors):
         values, pull = vjp(energies, vectors)
         return pull(torch.ones_like(values))[0]
 
-    plain_cut = layout.cut
+    plain_cut, kept = layout.cut, []
 
-    def cut(counts, chunk_tokens):  # reads counts on the host, which functorch's wrappers have not
-        return plain_cut(torch.tensor(counts.tolist()), chunk_tokens)
+    def keep(counts, chunk_tokens):
+        kept[:] = [plain_cut(counts, chunk_tokens)]
+        return kept[0]
+
+    # Chunks are cut from counts on the host, which functorch's wrapped tensors do not give.
+    with mock.patch.object(layout, "cut", keep):
+        skeleton(graph, vectors)
 
     def run():
-        with mock.patch.object(layout, "cut", cut):
+        with mock.patch.object(layout, "cut", return_value=kept[0]):
             return vmap(gradient)(weights)
 
     return run

@@ -141,7 +141,9 @@ def test_a_run_that_was_stopped_is_whole_and_goes_on_with_a_higher_limit(tmp_pat
     run_md(fluid(), RUN, tmp_path / "whole")
     ends = [(tmp_path / n / "trajectory.extxyz").read_bytes() for n in ("run", "whole")]
     assert ends[0] == ends[1]
-    assert not read(tmp_path / "run" / "uncertain.extxyz")  # all of the run is within the limit
+    assert [f.info["step"] for f in read(tmp_path / "run" / "uncertain.extxyz")] == [step]
+    assert read_run(tmp_path / "run").uncertain == 1
+    assert not (tmp_path / "whole" / "uncertain.extxyz").exists()
 
 
 def test_runs_of_earlier_versions_go_on(tmp_path):
