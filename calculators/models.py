@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..potentials.packaged import SUFFIX, packaged_folder, split_target
 from ..potentials.packaged import packaged_models as packaged_models
+from .ensemble_files import SUFFIX as ENSEMBLE_SUFFIX
 from .ensemble_files import find_ensemble
 from .foreign import foreign_calculator
 
@@ -63,6 +64,8 @@ def find_model(model: str | Path) -> Path:
     if str(model) in packaged:
         return packaged[str(model)]
     path = Path(model).expanduser()
+    if path.is_file() and path.suffix == ENSEMBLE_SUFFIX:
+        raise ValueError(f"{model} is an ensemble, and one model is needed; name a member of it.")
     if path.is_file():
         return path
     if path.is_dir():

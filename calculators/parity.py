@@ -62,7 +62,11 @@ def _caption(axes: Any, text: str, *, low: bool = False) -> None:
 
 
 def _errors_against_stds(axes: Any, c: Comparison, name: str, text: str) -> None:
-    """Sizes of errors over standard deviations, with lines of one and two of these."""
+    """Sizes of errors over standard deviations, with lines of one and two of these.
+
+    And root mean squares of tenths of them, from the smallest standard deviations to the largest:
+    on the line of one standard deviation where a model knows how sure it is.
+    """
     per = c.sizes if name == "energy" else 1
     x, y = getattr(c, f"{name}_std") / per, np.abs(c.error(name) / per)
     shown = (x > 0) & (y > 0)
@@ -78,6 +82,10 @@ def _errors_against_stds(axes: Any, c: Comparison, name: str, text: str) -> None
         ends = np.array([x.min(), x.max()])
         for factor, style in ((1, "-"), (2, "--")):
             axes.plot(ends, factor * ends, style, color="0.3", linewidth=0.8, label=f"{factor} std")
+        if x.size >= 100:  # the mean of squares is what a standard deviation speaks of
+            tenths = np.array_split(np.argsort(x), 10)
+            roots = [np.sqrt([np.mean(v[t] ** 2) for t in tenths]) for v in (x, y)]
+            axes.plot(*roots, "o-", color="#d6604d", markersize=3, label="rms of tenths")
         axes.set_ylim(bottom=0.01 * x.min())  # smaller errors tell nothing
         axes.legend(loc="upper left", fontsize=9)
     axes.set(xlabel=f"standard deviation: {text}", ylabel=f"error: {text}")

@@ -300,6 +300,8 @@ def test_a_file_keeps_members_and_factors(members, tmp_path):
     for name, found in after.items():
         assert found.factor == pytest.approx(1, abs=1e-6)
         assert found.error == pytest.approx(before[name].error)
+    with pytest.raises(ValueError, match=r"all.json is an ensemble, and one model is needed"):
+        PETCalculator(target)
     kept = json.loads(target.read_text())
     assert kept["members"] == [f"../{file.name}" for file in files]
     assert kept["factors"]["forces"] == pytest.approx(before["forces"].factor)
