@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli import app
 from pointedge.calculators.comparison import Frame
-from pointedge.calculators.selection import Described, describe, greedy, metric, select
+from pointedge.calculators.selection import RIDGE, Described, describe, greedy, metric, select
 from pointedge.potentials import checkpoint
 
 from .conftest import small_potential
@@ -98,6 +98,29 @@ def waters(count, seed=0, scale=0.05):
     for k, atoms in enumerate(frames):
         atoms.rattle(scale, seed=seed + k)
     return frames
+
+
+def test_a_network_that_learned_them_is_surer_of_the_rest():
+    """Its rigidity with the chosen frames among the training frames, written out."""
+    frames = [*waters(20, 20), *waters(8, 60, 0.25)]
+    found = describe(
+        PETCalculator(small_potential()),
+        [Frame(atoms, index=k) for k, atoms in enumerate(frames)],
+        [Frame(atoms, index=k) for k, atoms in enumerate(waters(10))],
+    )
+
+    def rest(chosen):
+        known = np.concatenate([found.training, found.features[chosen]])
+        products = known.T @ known
+        products += RIDGE * np.diag(products).mean() * np.eye(len(products))
+        others = np.delete(found.features, chosen, axis=0)
+        return np.sqrt(
+            np.mean(np.einsum("fi,fi->f", others, np.linalg.solve(products, others.T).T))
+        )
+
+    rng = np.random.default_rng(0)
+    chance = [rest(rng.choice(28, 5, replace=False)) for _ in range(20)]
+    assert rest([one.index for one in select(found, 5)]) < min(chance)
 
 
 @pytest.fixture(scope="module")
