@@ -14,18 +14,11 @@ widths (Bigi, Chong, Ceriotti & Grasselli, Mach. Learn.: Sci. Technol. 5, 045018
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .calibration import Calibration
-from .graph import Graph
-
-if TYPE_CHECKING:
-    from .potential import Potential
 
 # ς² over the mean of the diagonal of H.
 REGULARIZERS = tuple(10.0**k for k in range(-10, 1))
@@ -89,43 +82,3 @@ class Rigidity(nn.Module):
                 self.alpha.copy_(alpha)
         stds = 1000 * self(validation)
         return Calibration.of(stds.cpu().numpy(), 1000 * errors.cpu().numpy())
-
-
-def fit_rigidity(
-    potential: Potential,
-    training: Iterable[Graph],
-    validation: Iterable[tuple[Graph, Tensor]],
-) -> Calibration:
-    """Give a potential uncertainties of its energies; ``potential.information`` says how good.
-
-    Args:
-        potential: with a network that has ``last_layer_features``, such as PET.
-        training: batches of the structures that its weights were fitted to.
-        validation: batches of others, and their energies (B,) in eV; NaN for none.
-
-    Returns:
-        How well standard deviations fit, in meV/atom.
-
-    Raises:
-        ValueError: the network has no such features, or there is too little to calibrate with.
-    """
-    network = potential.network
-    if not hasattr(network, "last_layer_features") or "energy" not in potential.properties:
-        raise ValueError(
-            f"the uncertainty of a {type(network).__name__} is not known: it has no energy that is "
-            "linear in the weights of a last layer; PET and MACE have."
-        )
-    means = torch.cat([potential.mean_features(graph) for graph in training])
-    features, errors = [], []
-    for graph, energy in validation:
-        found = potential(graph, forces=False)
-        known = ~torch.isnan(energy)
-        difference = found.energy + found.baseline - energy
-        atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
-        errors.append((difference / atoms)[known])
-        features.append(potential.mean_features(graph)[known])
-    rigidity = Rigidity(means.shape[1]).to(means.device)
-    calibration = rigidity.fit(means, torch.cat(features), torch.cat(errors))
-    potential.rigidity = rigidity
-    potential.information["uncertainty"] = asdict(calibration)
-    return calibration

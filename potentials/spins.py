@@ -18,8 +18,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from .graph import Graph
-
 # Where frames keep the moments of their atoms. What was set to be calculated with comes first.
 MOMENT_KEYS = ("initial_magmoms", "REF_spin", "REF_magmoms", "magmoms")
 
@@ -66,14 +64,14 @@ def magnetic_moments(atoms: Atoms) -> np.ndarray:
     )
 
 
-def scaled_moments(graph: Graph, typical: float, dtype: torch.dtype) -> Tensor:
+def scaled_moments(moments: Tensor | None, typical: float, dtype: torch.dtype) -> Tensor:
     """Moments (N, 3) of a graph over a typical one in μ_B; raises ValueError if it has none."""
-    if graph.magmoms is None:
+    if moments is None:
         raise ValueError(
             "the model reads magnetic moments, and this graph has none; build it with "
             'inputs=("magmoms",).'
         )
-    return graph.magmoms.to(dtype) / typical
+    return moments.to(dtype) / typical
 
 
 def squares(moments: Tensor) -> Tensor:

@@ -59,9 +59,9 @@ def fit_uncertainty(
 
 def _fit_rigidity(model: str, training: list[str], validation: list[str], output: Path) -> None:
     from ...potentials import checkpoint
-    from ...potentials.rigidity import fit_rigidity
     from ...potentials.training.dataset import FrameSource
     from ...potentials.training.settings import Data, Frames
+    from ...potentials.training.uncertainty import fit_rigidity
     from ..models import load_potential
 
     if not training:

@@ -82,7 +82,7 @@ class EquivariantNetwork(nn.Module):
         vectors = edge_vectors.to(self.embedding.dtype)
         moments = None
         if self.config.typical_moment is not None:
-            moments = scaled_moments(graph, self.config.typical_moment, vectors.dtype)
+            moments = scaled_moments(graph.magmoms, self.config.typical_moment, vectors.dtype)
         edges = Edges.build(graph, vectors, self.basis, self.tables, self.width, moments)
         order = edges.layout.atom_order
         groups = Groups.build(self.species_index[graph.species[order]], len(self.config.species))

@@ -55,7 +55,7 @@ class SpinConditioning(nn.Module):
             ValueError: the graph has no moments.
         """
         dtype = next(self.parameters()).dtype
-        moments = scaled_moments(graph, self.typical_moment, dtype)[layout.atom_order]
+        moments = scaled_moments(graph.magmoms, self.typical_moment, dtype)[layout.atom_order]
         pairs = pair_invariants(moments, layout.centers, layout.neighbors)
         return self.node_embedder(squares(moments)), self.edge_embedder(pairs)
 

@@ -16,7 +16,6 @@ from .. import checkpoint
 from ..datasets.hashes import data_hash
 from ..files import UnwrittenError
 from ..potential import Potential
-from ..rigidity import fit_rigidity
 from .baseline import fit_baseline
 from .config import TrainingConfig
 from .data import Batch
@@ -33,6 +32,7 @@ from .results import finish, in_order, write_results
 from .sets import TRAINING, VALIDATION, Sets, open_sets, open_sources, species_of
 from .table import table_lines
 from .trainer import Trainer
+from .uncertainty import fit_rigidity
 
 __all__ = ["RunStoppedError", "finish", "train"]
 AUXILIARY_FRAMES = 20  # whose bonds an auxiliary network learns

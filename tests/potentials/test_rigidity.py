@@ -9,7 +9,8 @@ from pointedge.potentials import checkpoint
 from pointedge.potentials.equivariant.mace import MACE
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.potential import Potential
-from pointedge.potentials.rigidity import REGULARIZERS, Rigidity, fit_rigidity
+from pointedge.potentials.rigidity import REGULARIZERS, Rigidity
+from pointedge.potentials.training.uncertainty import fit_rigidity
 
 from ..networks import tiny_pet
 
