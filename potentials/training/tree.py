@@ -11,14 +11,42 @@ from pydantic import BaseModel, ValidationError
 
 from ..suggestions import did_you_mean
 
+MOST_NODES = 100_000  # of a tree with its aliases written out, which may grow without bound
+
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML takes the last."""
+    """Refuses a key that is given twice, of which YAML takes the last, and aliases that explode."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The tree of nodes, which is not too large."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST_NODES:
+            raise yaml.constructor.ConstructorError(
+                problem=f"with its aliases it has more than {MOST_NODES} values",
+                problem_mark=node.start_mark,
+            )
+        return node
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Number of nodes, those of an alias as often as it is used."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES  # of what holds itself
+        inner = [part for x in node.value for part in (x if isinstance(x, tuple) else (x,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                problem="a list or a section stands in the place of a key",
+                problem_mark=key.start_mark,
+            )
         name = loader.construct_object(key, deep=True)
         if name in seen:
             raise yaml.constructor.ConstructorError(
@@ -139,6 +167,10 @@ def _parse(text: str, source: str) -> Any:
         raise ValueError(f"{source}{line}: not readable as YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}.") from None
+    except RecursionError:
+        raise ValueError(f"{source}: not readable as YAML: it is nested too deeply.") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # a date that is none
+        raise ValueError(f"{source}: not readable as YAML: {error}.") from None
 
 
 def _named(value: Any) -> str:
