@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ...potentials.files import replacing
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
 from .runs import md_progress, read_structure, set_calculator, stoppable
 
@@ -87,8 +88,9 @@ def md(
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         result = run_md(atoms, settings, output, overwrite=overwrite, progress=progress)
     rdfs = _rdfs(result)
-    md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
     print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
+    with replacing(output / PICTURE) as file:
+        md_figure(result, rdfs).savefig(file, dpi=150, format="png")
     files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
     print(f"{output}: {files}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Model
+from .options import Model, check_output
 
 
 def fit_uncertainty(
@@ -33,10 +33,7 @@ def fit_uncertainty(
     from ...potentials.training.settings import Data, Frames
     from ..models import load_potential
 
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    check_output(output, overwrite=overwrite)
     potential = load_potential(model)
     selections = {"training": [Frames(files=training)], "validation": [Frames(files=validation)]}
     data = Data(train=selections["training"], validation=selections["validation"])
