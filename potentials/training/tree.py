@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..suggestions import did_you_mean
 
+LONGEST = 200  # characters of an override that an error quotes
 MOST_NODES = 100_000  # of a tree with its aliases written out, which may grow without bound
 
 
@@ -77,23 +78,24 @@ def read_tree(path: Path) -> dict[str, Any]:
 def override(tree: dict[str, Any], text: str) -> None:
     """Set one "section.key=value"; entries of lists are counted from 0."""
     key, equals, value = text.partition("=")
+    shown = repr(text if len(text) < LONGEST else f"{text[:LONGEST]}...")
     path = key.split(".")
     if not equals or not all(path):
-        raise ValueError(f"an override reads section.key=value, not {text!r}.")
+        raise ValueError(f"an override reads section.key=value, not {shown}.")
     node: Any = tree
     for k, name in enumerate(path):
         where = ".".join(path[:k])
         if isinstance(node, list):
             if not (name.isdigit() and int(name) < len(node)):
                 raise ValueError(
-                    f"override {text!r}: {where} is a list of {len(node)}; its entries are 0 to"
+                    f"override {shown}: {where} is a list of {len(node)}; its entries are 0 to"
                     f" {len(node) - 1}."
                 )
         elif not isinstance(node, dict):
-            raise ValueError(f"override {text!r}: {where} is {_named(node)}, and has no {name!r}.")
+            raise ValueError(f"override {shown}: {where} is {_named(node)}, and has no {name!r}.")
         place: Any = int(name) if isinstance(node, list) else name
         if k == len(path) - 1:
-            node[place] = _parse(value, f"override {text!r}")
+            node[place] = _parse(value, f"override {shown}")
             return
         if isinstance(node, dict) and node.get(place) is None:
             node[place] = {}

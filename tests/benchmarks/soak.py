@@ -8,9 +8,9 @@ small PET with random weights and ZBL repulsion, or `pair`, soft spheres, which 
 all that is around a network; both in float64.
 
 Memory is what is resident of the process's own, without pages of files, which the system drops as
-it likes. It is constant if it grows by less than GROWTH from the first tenth, when all has been used
-once, to the last step: a leak of 24 bytes a step, Python's smallest number, would be 2.2 MB in
-90,000 steps. The exit code is 1 if it grows by more.
+it likes. It is constant if it grows by less than GROWTH from the first tenth, when all has been
+used once, to the last step: a leak of 24 bytes a step, Python's smallest number, would be 2.2 MB
+in 90,000 steps. The exit code is 1 if it grows by more.
 """
 
 from __future__ import annotations

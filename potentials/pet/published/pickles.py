@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import PublishedError
+from .errors import LONGEST_REASON, PublishedError
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -126,8 +126,9 @@ def _unpickled(archive: zipfile.ZipFile, path: Path) -> Any:
     except PublishedError:
         raise
     except Exception as error:  # a damaged pickle raises whatever it meets
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise PublishedError(
-            f"{path} is damaged ({type(error).__name__}: {error}); fetch it again."
+            f"{path} is damaged ({type(error).__name__}: {reason}); fetch it again."
         ) from None
 
 

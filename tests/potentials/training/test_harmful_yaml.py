@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from pointedge.potentials.training.tree import read_tree
+from pointedge.potentials.training.tree import override, read_tree
 
 LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in pairwise("abcdefghi"))
 
@@ -39,3 +39,9 @@ def test_anchors_of_ordinary_use_are_read(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("train: &these {files: [a.xyz]}\ntest: *these\n")
     assert read_tree(path) == {key: {"files": ["a.xyz"]} for key in ("train", "test")}
+
+
+def test_long_overrides_are_not_quoted_in_full():
+    with pytest.raises(ValueError, match=r"override 'a=\[+\.\.\.'.* nested too deeply") as error:
+        override({}, "a=" + "[" * 1500)
+    assert len(str(error.value)) < 400
