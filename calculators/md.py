@@ -38,6 +38,7 @@ from .restart import (
     fingerprint,
     open_files,
     sizes,
+    writable,
 )
 from .results import MDResult, read_run
 
@@ -81,6 +82,7 @@ def run_md(
     Raises:
         ValueError: the structure does not suit the ensemble, or the folder holds other things: no
             run, one with other settings, another start, another model, or one that still runs.
+        UnwrittenError: the disk is full, or the folder cannot be written.
         UnstableDynamicsError: energies are not finite, the temperature is 10 times too high (and
             above 3000 K), or an atom moves by more than 0.5 Å in a step.
         UncertainError: the model is less sure than ``limits``; the run is whole up to its last
@@ -111,7 +113,7 @@ def run_md(
     else:
         check_same_model(found, system, folder)
         state = replace(found, settings=asdict(settings))  # of a longer run, perhaps
-    with open_files(folder, state, uncertain=limits is not None) as files:
+    with writable(folder), open_files(folder, state, uncertain=limits is not None) as files:
         trajectory, log = files[:2]
         recorder = Recorder(
             trajectory,

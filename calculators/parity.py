@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..potentials.calibration import Calibration
+from ..potentials.files import replacing
 from .comparison import Array, Comparison
 
 CROWD = 3000  # points of a panel that can still be told apart
@@ -52,7 +53,9 @@ def parity_plot(
     for axes, (name, found) in zip(right, calibrations.items(), strict=True):
         _errors_against_stds(axes, c, name, texts[name])
         _caption(axes, str(found).replace("; ", "\n"), low=True)
-    figure.savefig(path)
+    path = Path(path)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower())
 
 
 def _caption(axes: Any, text: str, *, low: bool = False) -> None:

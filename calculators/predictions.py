@@ -24,12 +24,13 @@ from ase.db.row import AtomsRow
 from ase.io.extxyz import XYZError
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ..potentials.files import replacing
+from ..potentials.files import UnwrittenError, check_writable, replacing
 from ..potentials.neighbors.cells import volume
 from .comparison import COMMON, Frame, chunks, implements, predict
 
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
 REPLACED = ("energy", "free_energy", "forces", "stress")  # results that a model gives anew
+UNWRITTEN = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
 CHUNK = 4_000  # atoms that are handed to the calculator at once
 
 
@@ -194,6 +195,8 @@ def _database_copy(source: Path, target: Path) -> Iterator[Any]:
         yield ase.db.connect(partial, type="db")
         partial.replace(target)
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(UNWRITTEN):
+            raise UnwrittenError(f"{target} could not be written ({error}).") from None
         raise ValueError(f"{source} cannot be read as a database of ASE: {error}.") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -218,6 +221,7 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> None:
         raise ValueError(f"{source} cannot be both read and written; name another file.")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; name another file, or add --overwrite.")
+    check_writable(target)
 
 
 def _count(chunk: list[Frame], predictions: list[dict[str, Any]]) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ that is killed at any moment has lost the steps since its last frame, and nothin
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -19,11 +20,14 @@ from typing import Any, TextIO
 import numpy as np
 from ase import Atoms
 
+from ..potentials.files import UnwrittenError
 from ..potentials.spins import MOMENT_KEYS
 from .dynamics import MDSettings, memory
 
 STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
 UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 PART = ".part-"  # of files that are being written
 # eV/atom. Rounding of float32 changes an energy by a thousandth of this, another model by more.
 SAME_ENERGY = 1e-4
@@ -210,6 +214,26 @@ def fingerprint(atoms: Atoms) -> int:
     removed = atoms.get_number_of_degrees_of_freedom()
     parts += [atoms.cell.array, atoms.pbc, np.array([removed])]
     return zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Say in words that a folder cannot be written, and how to go on once it can.
+
+    Raises:
+        UnwrittenError: the disk is full, or the folder read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        begun = (folder / STATE).is_file() if folder.is_dir() else False
+        advice = "make room, and the same command goes on from the last frame"
+        raise UnwrittenError(
+            f"the run cannot be written into {folder} ({os.strerror(error.errno)}); "
+            f"{advice if begun else 'name another folder'}."
+        ) from None
 
 
 @contextmanager

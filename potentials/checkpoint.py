@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils import parametrize
 
 from .files import replacing
@@ -26,7 +31,7 @@ ARCHITECTURES = {
     "nequip": (".equivariant.nequip", "NequIP"),
     "mace": (".equivariant.mace", "MACE"),
 }
-METADATA_KEY = "pointedge"
+METADATA_KEY, DIGEST = "pointedge", "sha256"
 REQUIRED = ("architecture", "config", "repulsion", "information")  # what load() reads
 
 
@@ -55,13 +60,15 @@ def save(potential: Potential, path: str | Path) -> None:
     """Write a potential; the file holds all that is needed to run it.
 
     Its metadata give: format version, architecture, the full resolved configuration, species,
-    units, baseline energies (eV), the potential's ``information`` and the version of the code.
+    units, baseline energies (eV), the potential's ``information``, the version of the code, and a
+    digest of all this and of the tensors, by which :func:`load` notices damage.
 
     Raises:
         UnwrittenError: the disk is full, or the like; an older file is whole.
     """
-    description = description_of(potential)
+    description = json.loads(json.dumps(description_of(potential)))  # as it will be read
     tensors = {k: v.detach().cpu().contiguous() for k, v in plain_tensors(potential).items()}
+    description[DIGEST] = digest_of(description, tensors)
     with replacing(Path(path)) as file:
         file.write(serialize(tensors, metadata={METADATA_KEY: json.dumps(description)}))
 
@@ -79,6 +86,16 @@ def description_of(potential: Potential) -> dict[str, Any]:
         "information": potential.information,
         "code_version": version("pointedge"),
     }
+
+
+def digest_of(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a description, but for the digest in it, and of tensors on the CPU, by name."""
+    plain = {key: value for key, value in description.items() if key != DIGEST}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def plain_tensors(potential: Potential) -> dict[str, torch.Tensor]:
@@ -101,7 +118,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of pointedge.")
     try:
         description: dict[str, Any] = dict(json.loads(raw))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has no readable description ({error}).") from None
     found = description.get("format_version")
     if found != FORMAT_VERSION:
@@ -124,47 +141,90 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is truncated, of another format, or its tensors do not fit its
-            configuration (missing, surplus or misshapen ones are named).
+        CheckpointError: the file is truncated, damaged (its digest is another; old files have
+            none), or of another format, or its tensors do not fit its configuration (missing,
+            surplus or misshapen ones are named).
     """
     description = describe(path)
-    description["config"] = {**description["config"], **(changes or {})}
-    with _open(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return _build(path, description, tensors)
+    try:
+        with _open(path) as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} has a tensor that cannot be read ({error}).") from None
+    if DIGEST in description and description[DIGEST] != digest_of(description, tensors):
+        raise CheckpointError(
+            f"{path} is damaged: its contents are not those that were saved; fetch or save it anew."
+        )
+    return _filled(path, description, changes or {}, tensors)
 
 
 def with_settings(potential: Potential, changes: dict[str, Any], path: str | Path) -> Potential:
     """A potential like another, as :func:`load` with ``changes`` would read it from ``path``."""
-    description = description_of(potential)
-    description["config"] |= changes
-    return _build(path, description, plain_tensors(potential))
+    return _filled(path, description_of(potential), changes, plain_tensors(potential))
 
 
-def _build(
-    path: str | Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]
+def _filled(
+    path: str | Path,
+    description: dict[str, Any],
+    changes: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
 ) -> Potential:
-    # files before these were invented have none
-    auxiliary, rigidity = description.get("auxiliary"), description.get("rigidity")
-    try:
-        potential = Potential(
-            _network(description),
-            repulsion=description["repulsion"],
-            information=description["information"],
-            auxiliary=None if auxiliary is None else _network(auxiliary),
-            rigidity=None if rigidity is None else Rigidity(rigidity),
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    _check(path, potential.state_dict(keep_vars=True), tensors)
+    """The potential of a description, with its weights."""
+    potential = _built(path, description, changes, sum(t.numel() for t in tensors.values()))
+    _check_shapes(path, potential.state_dict(keep_vars=True), tensors)
     # Of its weights: tables of constants are float64 whatever the network's type.
     weights = (tensors[f"network.{name}"].dtype for name, _ in potential.network.named_parameters())
     potential.to(next((d for d in weights if d.is_floating_point), torch.float32))
+    _check_values(path, potential.state_dict(keep_vars=True), tensors)
     potential.load_state_dict(tensors, strict=True)
     return potential.eval()
 
 
-def _check(
+def _built(
+    path: str | Path, description: dict[str, Any], changes: dict[str, Any], numbers: int
+) -> Potential:
+    """The potential of a description, its weights still random; the file has so many numbers."""
+    # files before these were invented have none
+    auxiliary, rigidity = description.get("auxiliary"), description.get("rigidity")
+    try:
+        config = {**description["config"], **changes}
+        with _at_most(10 * numbers + 10_000):
+            return Potential(
+                _network({**description, "config": config}),
+                repulsion=description["repulsion"],
+                information=description["information"],
+                auxiliary=None if auxiliary is None else _network(auxiliary),
+                rigidity=None if rigidity is None else Rigidity(rigidity),
+            )
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # a description that is wrong makes networks raise what they meet
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{path} describes no network that can be built ({type(error).__name__}: {reason})."
+        ) from None
+
+
+@contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    """Stop whoever builds modules here with more weights, before they fill all memory."""
+    here, count = threading.get_ident(), 0
+
+    def add(module: torch.nn.Module, name: str, weights: torch.nn.Parameter | None) -> None:
+        nonlocal count
+        if weights is not None and threading.get_ident() == here:
+            count += weights.numel()
+            if count > numbers:
+                raise ValueError("its configuration asks for many more weights than it has.")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check_shapes(
     path: str | Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
 ) -> None:
     for problem, names in (
@@ -180,6 +240,19 @@ def _check(
                 f"{path}: tensor {name} has shape {tuple(tensor.shape)}, but the configuration "
                 f"asks for {tuple(expected[name].shape)}."
             )
+
+
+def _check_values(
+    path: str | Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+) -> None:
+    """Refuse what copying would round silently, and numbers that are none."""
+    for name, tensor in found.items():
+        if tensor.dtype != expected[name].dtype:
+            raise CheckpointError(
+                f"{path}: tensor {name} is {tensor.dtype}, and not {expected[name].dtype}."
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: tensor {name} has values that are not finite.")
 
 
 def _network(description: dict[str, Any]) -> Any:

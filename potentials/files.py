@@ -15,9 +15,18 @@ class UnwrittenError(OSError):
     @classmethod
     def of(cls, path: Path, error: OSError) -> UnwrittenError:
         """The error in words."""
-        return cls(
-            f"{path} could not be written ({error.strerror or error}); its last version is whole"
-        )
+        rest = "; its last version is whole" if path.exists() else ""
+        return cls(f"{path} could not be written ({error.strerror or error}){rest}")
+
+
+def check_writable(path: Path) -> None:
+    """Raise UnwrittenError where no file of this name can be made, before work that fills it."""
+    try:
+        with path.with_name(path.name + ".partial").open("wb"):
+            pass
+        path.with_name(path.name + ".partial").unlink()
+    except OSError as error:
+        raise UnwrittenError.of(path, error) from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ...potentials.files import replacing
 from .findings import COLUMNS, Curve, Finding, Status
 from .runner import Report
 
@@ -31,10 +32,13 @@ STYLE = (
 def write_report(report: Report, path: Path) -> None:
     """Write a page (.html), or the table and curves alone (.png, .pdf, .svg)."""
     if path.suffix.lower() == ".html":
-        path.write_text(_page(report), encoding="utf-8")
+        content = _page(report).encode()
     else:
-        figure = curves_figure(report, table=True)
-        figure.savefig(path)
+        buffer = io.BytesIO()
+        curves_figure(report, table=True).savefig(buffer, format=path.suffix[1:].lower())
+        content = buffer.getvalue()
+    with replacing(path) as file:
+        file.write(content)
 
 
 def curves_figure(report: Report, *, table: bool) -> Figure:

@@ -79,7 +79,7 @@ def memory(subject: Subject) -> Iterator[Item]:
     The slope is the median of those of all pairs of samples, so that a single growth of a pool
     counts little. What the samples' scatter leaves open (95 %) is no leak.
     """
-    resident = _resident()
+    resident = resident_memory()
     atoms = min(subject.structures.values(), key=len)
     rng = subject.random()
 
@@ -161,12 +161,20 @@ def _restored(before: Any) -> int:
     return 1
 
 
-def _resident() -> Callable[[], float]:
-    """A function that tells the process's resident memory in MB; elsewhere its largest so far."""
+def resident_memory() -> Callable[[], float]:
+    """A function that tells the process's own memory in MB; elsewhere its largest so far.
+
+    Pages of files are not counted, which the system drops and reads again as it likes.
+    """
     statm = Path("/proc/self/statm")
     if statm.exists():
         page = os.sysconf("SC_PAGE_SIZE")
-        return lambda: int(statm.read_text().split()[1]) * page / 1e6
+
+        def own() -> float:
+            resident, of_files = statm.read_text().split()[1:3]
+            return (int(resident) - int(of_files)) * page / 1e6
+
+        return own
     try:
         import resource
     except ImportError:

@@ -22,6 +22,7 @@ from .md import md
 from .models import models
 from .predict import predict
 from .relax import relax
+from .runs import interruptible
 from .select import select
 from .train import train
 from .uncertainty import fit_uncertainty
@@ -52,7 +53,10 @@ VERBS = (
     info,
 )
 for verb in VERBS:
-    app.command()(verb)
+    app.command()(interruptible(verb))
+for command in data.registered_commands:
+    if command.callback is not None:
+        command.callback = interruptible(command.callback)
 app.add_typer(data, name="data")
 
 
@@ -63,8 +67,15 @@ def main() -> None:
         try:
             app()
         except (ValueError, OSError, NotImplementedError) as error:
-            print(f"pointedge: {error}", file=sys.stderr)
+            print(f"pointedge: {_said(error)}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def _said(error: Exception) -> str:
+    """An error in words; those of the operating system come as numbers."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file could not be written or read'}: {error.strerror}."
+    return str(error)
 
 
 def _show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

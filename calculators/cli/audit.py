@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Device, Dtype, Model, Symmetrize, print_table
+from .options import Device, Dtype, Model, Symmetrize, check_output, print_table, write_json
 
 if TYPE_CHECKING:
     from ..audit import Report
@@ -62,8 +61,8 @@ def audit(
             )
         return
     for output in (json_file, report):
-        if output is not None and not output.parent.is_dir():
-            raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+        if output is not None:
+            check_output(output)
     if report is not None and report.suffix.lower() not in PICTURES:
         raise ValueError(
             f"cannot draw into {report}; its suffix has to be {' or '.join(PICTURES)}."
@@ -95,7 +94,7 @@ def audit(
         )
     print_report(found)
     if json_file is not None:
-        json_file.write_text(json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_json(json_file, found.to_dict())
     if report is not None:
         from ..audit.page import write_report
 

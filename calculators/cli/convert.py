@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import check_output
+
 
 def convert(
     model: Annotated[
@@ -32,10 +34,7 @@ def convert(
         raise ValueError(
             f"{output} has to end in {SUFFIX}; 'pointedge export' writes other formats."
         )
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
+    check_output(output, overwrite=overwrite)
     if not is_published(find_model(split_target(model)[0])):
         raise ValueError(f"{model} is a checkpoint of pointedge already.")
     checkpoint.save(read_model(model, direct=non_conservative), output)

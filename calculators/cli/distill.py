@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Model
+from .options import Model, check_output
 
 
 def distill_auxiliary(
@@ -36,10 +36,7 @@ def distill_auxiliary(
     from ...potentials.training.reading import find_file
     from ..models import load_potential
 
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    check_output(output, overwrite=overwrite)
     frames: list[Any] = []
     for name in data or []:
         read: Any = ase.io.read(find_file(name, Path()), ":")

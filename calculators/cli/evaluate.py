@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Dtype, Model, Symmetrize, print_table
+from .options import Device, Dtype, Model, Symmetrize, check_output, print_table, write_json
 
 if TYPE_CHECKING:
     from ...potentials.calibration import Calibration
@@ -56,8 +55,8 @@ def evaluate(
     from ..models import make_calculator
 
     for output in (json_file, plot):
-        if output is not None and not output.parent.is_dir():
-            raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+        if output is not None:
+            check_output(output)
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ValueError(f"cannot plot into {plot}; its suffix has to be {' or '.join(PLOTS)}.")
     files = [find_file(name, Path()) for name in data]
@@ -83,7 +82,7 @@ def evaluate(
     print("\n".join(used))
     print_evaluation(found)
     if json_file is not None:
-        json_file.write_text(json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_json(json_file, found.to_dict())
     if plot is not None:
         found.plot(plot)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .options import check_output
+
 FORMATS = {"metatrain": ".ckpt"}  # and the suffix of its files
 
 
@@ -34,10 +36,7 @@ def export(
     refuse_misspelt("format", to, FORMATS)
     if output.suffix != FORMATS[to]:
         raise ValueError(f"{output} has to end in {FORMATS[to]}, as the files of {to} do.")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another output, or give --overwrite.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    check_output(output, overwrite=overwrite)
     potential = load_potential(model)
     for note in save(potential.to(read_dtype(dtype, potential.dtype)), output):
         print(f"pointedge: {note}", file=sys.stderr)

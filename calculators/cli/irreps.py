@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .evaluate import Key, named, number, progress_bar_of_frames, read_frames
-from .options import Device, Dtype, Model, print_table
+from .options import Device, Dtype, Model, check_output, print_table, write_json
 
 if TYPE_CHECKING:
     from ..ase import PotentialCalculator
@@ -49,6 +48,8 @@ def irreps(
     from ..projections import require
 
     require(projection)  # before what takes long
+    output.mkdir(parents=True, exist_ok=True)
+    check_output(output / "irreps.json")
     calculator = PotentialCalculator(model, device=device, dtype=dtype)
     keys = named(
         energy=energy_key,
@@ -66,10 +67,7 @@ def irreps(
         found = irrep_usage(calculator, frames, model=model, threshold=prune, progress=advance)
     print("\n".join(used))
     print_usage(found)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "irreps.json").write_text(
-        json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
-    )
+    write_json(output / "irreps.json", found.to_dict())
     _draw(found, frames, projection, output)
     if found.pruned is not None:
         _write_pruned(found, calculator, output)

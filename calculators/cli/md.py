@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ...potentials.files import replacing
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
 from .runs import md_progress, read_structure, set_calculator, stoppable
 
@@ -115,9 +116,10 @@ def md(
         except UncertainError as error:
             result, doubt = read_run(output), str(error)
     rdfs = _rdfs(result)
-    if len(result.thermo["step"]) > 1:  # not stopped at once
-        md_figure(result, rdfs).savefig(output / PICTURE, dpi=150)
     print_table(("quantity", "value", "error", "unit"), _rows(result, rdfs))
+    if len(result.thermo["step"]) > 1:  # not stopped at once
+        with replacing(output / PICTURE) as file:
+            md_figure(result, rdfs).savefig(file, dpi=150, format="png")
     files = ", ".join(p.name for p in sorted(output.iterdir()) if p.is_file())
     print(f"{output}: {files}")
     if doubt is not None:

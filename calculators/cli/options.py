@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from ...potentials.files import check_writable, replacing
 
 MODEL = (
     "a packaged name, a file (of a published PET too), or module:callable returning an ASE "
@@ -27,6 +31,28 @@ Dtype = Annotated[str | None, typer.Option(help="float32 or float64; default: th
 Symmetrize = Annotated[
     str | None, typer.Option(help="ecse (exact), octahedral, lebedev:N; default: none")
 ]
+
+
+def check_output(path: Path, *, overwrite: bool = True) -> None:
+    """Refuse an output that cannot be written, before what takes long.
+
+    Raises:
+        ValueError: its folder is not there, it is a folder, or it exists.
+        UnwrittenError: nothing can be written there.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} into.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file.")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists; choose another output, or give --overwrite.")
+    check_writable(path)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write plain values, all or nothing."""
+    with replacing(path) as file:
+        file.write((json.dumps(tree, indent=2, allow_nan=False) + "\n").encode())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

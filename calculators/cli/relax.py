@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ...potentials.files import UnwrittenError
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
 from .runs import progress_bar, read_structure, set_model, terminable
 
@@ -125,6 +127,8 @@ def _write(output: Path, file_format: str, atoms: Atoms, *, trial: bool = False)
         ase.io.write(part, atoms, format=file_format)
         if not trial:
             os.replace(part, output)
+    except OSError as error:
+        raise UnwrittenError.of(output, error) from None
     except Exception as error:  # ASE's writers of many formats raise whatever they meet
         reason = str(error) or type(error).__name__
         raise ValueError(
@@ -133,6 +137,16 @@ def _write(output: Path, file_format: str, atoms: Atoms, *, trial: bool = False)
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_or_rescue(output: Path, file_format: str, atoms: Atoms) -> None:
+    """Write the outcome; where there is no room for it any more, among temporary files."""
+    try:
+        _write(output, file_format, atoms)
+    except UnwrittenError as error:
+        rescued = Path(tempfile.mkdtemp(prefix="pointedge-")) / output.name
+        _write(rescued, file_format, atoms)
+        raise UnwrittenError(f"{error}; the last structure is in {rescued}.") from None
 
 
 def _run(
@@ -166,7 +180,7 @@ def _run(
         finally:
             if result is not None:
                 with _undisturbed():
-                    _write(output, file_format, result.atoms)
+                    _write_or_rescue(output, file_format, result.atoms)
     if result is None:  # stopped before there was anything to lose
         raise KeyboardInterrupt
     return result, stopped
@@ -188,8 +202,12 @@ def _frames(trajectory: Path | None) -> Iterator[Callable[[RelaxationResult], No
             frame.calc = result.atoms.calc
             text = io.StringIO()
             ase.io.write(text, frame, format="extxyz")
-            file.write(text.getvalue())  # at once: a run that is cut off leaves whole frames
-            file.flush()
+            try:
+                file.write(text.getvalue())  # at once: a run that is cut off leaves whole frames
+                file.flush()
+            except OSError as error:
+                why = error.strerror or error
+                raise UnwrittenError(f"{trajectory} could not be written ({why}).") from None
 
         yield record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import time
@@ -141,6 +142,22 @@ def stoppable(output: Path) -> Iterator[None]:
         advice = f"the same command goes on from the last frame in {output}"
         print(f"pointedge: stopped; {advice}.", file=sys.stderr, flush=True)
         raise SystemExit(128 + int(number)) from None
+
+
+def interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """End a verb that has no words of its own for Ctrl-C with one line, and the usual exit code."""
+
+    @functools.wraps(verb)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except KeyboardInterrupt as error:
+            number = int(error.args[0]) if error.args else signal.SIGINT
+            kept = "files that were complete are kept; the same command can be given again"
+            print(f"pointedge: stopped; {kept}.", file=sys.stderr, flush=True)
+            raise SystemExit(128 + number) from None
+
+    return run
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .evaluate import number, progress_bar_of_frames
-from .options import Device, Dtype, ModelOption, print_table
+from .options import Device, Dtype, ModelOption, check_output, print_table
 
 if TYPE_CHECKING:
     from ..comparison import Frame
@@ -53,10 +53,7 @@ def select(
 
     if output.suffix not in SUFFIXES:
         raise ValueError(f"{output} has to end in {' or '.join(SUFFIXES)}.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; name another file, or add --overwrite.")
+    check_output(output, overwrite=overwrite)
     candidates, known = (
         [find_file(name, Path()) for name in names] for names in (frames, training or [])
     )

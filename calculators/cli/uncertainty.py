@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .evaluate import progress_bar_of_frames, read_frames
-from .options import Model
+from .options import Model, check_output
 
 
 def fit_uncertainty(
@@ -42,10 +42,7 @@ def fit_uncertainty(
         raise ValueError("give --validation, files of labelled frames that no training saw.")
     if output is None:
         output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists; choose another --output, or give --overwrite.")
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} into.")
+    check_output(output, overwrite=overwrite)
     if ensemble is None:
         _fit_rigidity(model, training or [], validation, output)
     elif training:

@@ -12,6 +12,8 @@ from .irreps import SCALAR, Irrep, Irreps
 from .messages import paths
 from .tables import CONVENTION
 
+# Beyond what anybody trains; tables of couplings would never be complete.
+LARGEST = {"lmax": 16, "num_layers": 100, "radial_depth": 100}
 POSITIVE = ("cutoff", "average_neighbors", "typical_moment")
 AT_LEAST_ONE = ("num_layers", "num_basis", "radial_width", "envelope_power")
 
@@ -62,6 +64,9 @@ class EquivariantConfig:
         for name in ("lmax", "radial_depth"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative.")
+        for name, limit in LARGEST.items():
+            if getattr(self, name) > limit:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at most {limit}.")
         for name in POSITIVE:
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must be positive.")

@@ -17,6 +17,8 @@ from ..datasets.registry import FOLDER, local_folders, nearest, registered
 from .settings import Frames
 from .slices import parse_slice
 
+LONGEST_REASON = 300  # characters of what other readers say: some of them quote the file
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -93,8 +95,9 @@ def read_file(path: Path, name: str | None = None, index: str = ":") -> Iterator
         try:
             atoms = next(frames, None)
         except Exception as error:  # readers of ASE raise anything
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
             raise ValueError(
-                f"{path} cannot be read after {k + 1} frames: {type(error).__name__}: {error}; "
+                f"{path} cannot be read after {k + 1} frames: {type(error).__name__}: {reason}; "
                 "give a file that ase.io.read can read."
             ) from error
         if atoms is None:

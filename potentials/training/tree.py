@@ -11,14 +11,43 @@ from pydantic import BaseModel, ValidationError
 
 from ..suggestions import did_you_mean
 
+LONGEST = 200  # characters of an override that an error quotes
+MOST_NODES = 100_000  # of a tree with its aliases written out, which may grow without bound
+
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML takes the last."""
+    """Refuses a key that is given twice, of which YAML takes the last, and aliases that explode."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The tree of nodes, which is not too large."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST_NODES:
+            raise yaml.constructor.ConstructorError(
+                problem=f"with its aliases it has more than {MOST_NODES} values",
+                problem_mark=node.start_mark,
+            )
+        return node
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Number of nodes, those of an alias as often as it is used."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES  # of what holds itself
+        inner = [part for x in node.value for part in (x if isinstance(x, tuple) else (x,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(
+                problem="a list or a section stands in the place of a key",
+                problem_mark=key.start_mark,
+            )
         name = loader.construct_object(key, deep=True)
         if name in seen:
             raise yaml.constructor.ConstructorError(
@@ -49,23 +78,24 @@ def read_tree(path: Path) -> dict[str, Any]:
 def override(tree: dict[str, Any], text: str) -> None:
     """Set one "section.key=value"; entries of lists are counted from 0."""
     key, equals, value = text.partition("=")
+    shown = repr(text if len(text) < LONGEST else f"{text[:LONGEST]}...")
     path = key.split(".")
     if not equals or not all(path):
-        raise ValueError(f"an override reads section.key=value, not {text!r}.")
+        raise ValueError(f"an override reads section.key=value, not {shown}.")
     node: Any = tree
     for k, name in enumerate(path):
         where = ".".join(path[:k])
         if isinstance(node, list):
             if not (name.isdigit() and int(name) < len(node)):
                 raise ValueError(
-                    f"override {text!r}: {where} is a list of {len(node)}; its entries are 0 to"
+                    f"override {shown}: {where} is a list of {len(node)}; its entries are 0 to"
                     f" {len(node) - 1}."
                 )
         elif not isinstance(node, dict):
-            raise ValueError(f"override {text!r}: {where} is {_named(node)}, and has no {name!r}.")
+            raise ValueError(f"override {shown}: {where} is {_named(node)}, and has no {name!r}.")
         place: Any = int(name) if isinstance(node, list) else name
         if k == len(path) - 1:
-            node[place] = _parse(value, f"override {text!r}")
+            node[place] = _parse(value, f"override {shown}")
             return
         if isinstance(node, dict) and node.get(place) is None:
             node[place] = {}
@@ -139,6 +169,10 @@ def _parse(text: str, source: str) -> Any:
         raise ValueError(f"{source}{line}: not readable as YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}.") from None
+    except RecursionError:
+        raise ValueError(f"{source}: not readable as YAML: it is nested too deeply.") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # a date that is none
+        raise ValueError(f"{source}: not readable as YAML: {error}.") from None
 
 
 def _named(value: Any) -> str:

@@ -176,7 +176,7 @@ def test_command(files):
         calculator.get_property("forces_std", one).max(), rel=1e-6
     )
     again = command(files, "frames.xyz", "--count", 4, "--output", target)
-    assert "exists; name another file, or add --overwrite" in str(again.exception)
+    assert "exists; choose another output, or give --overwrite" in str(again.exception)
     many = command(files, "frames.xyz", "--count", 99, "--output", files / "new.xyz")
     assert "99 frames cannot be chosen of 13" in str(many.exception)
     assert not (files / "new.xyz").exists()

@@ -11,7 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pointedge.potentials import checkpoint
-from pointedge.potentials.checkpoint import CheckpointError, architecture, describe, load, save
+from pointedge.potentials.checkpoint import (
+    CheckpointError,
+    architecture,
+    describe,
+    digest_of,
+    load,
+    save,
+)
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.pet import PET
 from pointedge.potentials.potential import Potential
@@ -38,9 +45,10 @@ def path(tmp_path):
 
 
 def rewrite(path, tensors=None, metadata=None):
-    """Write the file anew with changed tensors or description."""
+    """Write the file anew with changed tensors or description, and without a digest."""
     with safe_open(path, framework="pt") as file:
         description = json.loads(file.metadata()[checkpoint.METADATA_KEY])
+    del description[checkpoint.DIGEST]
     tensors = load_file(path) if tensors is None else tensors
     description.update(metadata or {})
     save_file(tensors, path, metadata={checkpoint.METADATA_KEY: json.dumps(description)})
@@ -123,6 +131,87 @@ def test_no_pickle_anywhere(potential, path, monkeypatch):
     header = json.loads(raw[8 : 8 + length])  # safetensors: a length, a JSON header, then data
     ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
     assert 8 + length + max(ends) == len(raw)
+
+
+def test_every_kind_of_damage_to_weights_and_settings_is_noticed(potential, path):
+    save(potential, path)
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    cutoff = whole.index(b'\\"cutoff\\": 3.5') + len(b'\\"cutoff\\": ')
+    for place in (cutoff, 8 + length, 8 + length + (len(whole) - length) // 2, len(whole) - 1):
+        for bit in (0, 1):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged: its conte"):
+                load(path)
+    path.write_bytes(whole)
+    load(path)
+
+
+def test_the_digest_is_of_names_types_shapes_and_values():
+    tensors = {"a": torch.arange(6.0), "b": torch.tensor(2.0)}
+    changes = [
+        {"a": tensors["b"], "b": tensors["a"]},
+        {**tensors, "a": tensors["a"].view(2, 3)},
+        {**tensors, "a": tensors["a"].view(torch.int32)},
+        {**tensors, "b": torch.tensor(-2.0)},
+        {"a": tensors["a"]},
+    ]
+    digests = {digest_of({"x": 1}, each) for each in (tensors, *changes)}
+    assert len(digests) == 6
+    assert digest_of({"x": 2}, tensors) not in digests
+    again = dict(reversed(tensors.items()))
+    assert digest_of({"sha256": "of another", "x": 1}, again) == digest_of({"x": 1}, tensors)
+
+
+def test_files_without_a_digest_are_read(potential, path):
+    save(potential, path)
+    rewrite(path)
+    assert checkpoint.DIGEST not in describe(path)
+    again = load(path).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in potential.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(potential, path, value):
+    potential.network.edge_embedder.weight.data[0, 0] = value
+    save(potential, path)
+    with pytest.raises(CheckpointError, match=r"edge_embedder\.weight has values that are not"):
+        load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32])
+def test_a_tensor_of_another_type_is_not_rounded(potential, path, dtype):
+    save(potential, path)
+    tensors = load_file(path)
+    name = "network.gnn_layers.0.edge_embedder.weight"
+    rewrite(path, {**tensors, name: tensors[name].to(dtype)})
+    with pytest.raises(CheckpointError, match=rf"{name} is {dtype}, and not torch.float32"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"d_pet": 10**6}}, "many more weights"),
+        ({"config": {"num_gnn_layers": 10**9}}, "many more weights"),
+        ({"config": [1, 2]}, "describes no network"),
+        ({"config": {"species": [1, 500]}}, r"model\.safetensors"),
+        ({"information": 5}, "describes no network"),
+        ({"auxiliary": {"architecture": "pet"}}, "describes no network"),
+        ({"rigidity": "x"}, "describes no network"),
+        ({"rigidity": -1}, "describes no network"),
+    ],
+    ids=str,
+)
+def test_descriptions_that_no_network_can_have(potential, path, change, message):
+    save(potential, path)
+    config = describe(path)["config"]
+    if isinstance(change.get("config"), dict):
+        change = {"config": {**config, **change["config"]}}
+    rewrite(path, metadata=change)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load(path)
+    assert "\n" not in str(error.value)
 
 
 def test_unknown_format_version(potential, path):

@@ -95,6 +95,9 @@ def built(published: Published, target: Target, *, direct: bool = False) -> Pote
         potential.scale_of(name)[list(published.species)] = _scales(published, targets[name])
     if potential.zbl is not None:
         round_like_metatrain(potential, published.state.get("additive_models.1.covalent_radii"))
+    for name, tensor in potential.state_dict().items():
+        if not tensor.isfinite().all():
+            raise PublishedError(f"its values of {name} are not all finite.")
     return potential.eval()
 
 

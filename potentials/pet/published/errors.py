@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST_REASON = 300  # characters of what zipfile and pickle say: they quote what they met
+
 
 class PublishedError(ValueError):
     """A published model that is damaged, unsafe to read, or not computed by our PET."""

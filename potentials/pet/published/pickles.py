@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import PublishedError
+from .errors import LONGEST_REASON, PublishedError
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -74,8 +75,10 @@ class StoredTensor:
             PublishedError: its bytes are damaged, or fewer than it needs.
         """
         try:
-            with self.archive.open(self.name) as file:
-                values = torch.frombuffer(bytearray(file.read()), dtype=self.dtype)
+            data = self.archive.read(self.name)
+            if not data or len(data) % self.dtype.itemsize:
+                raise ValueError(f"{len(data)} bytes of {self.dtype}")
+            values = torch.frombuffer(bytearray(data), dtype=self.dtype)
             if math.prod(self.size) > len(values):
                 raise ValueError(f"{len(values)} numbers for shape {self.size}")
             return values.as_strided(self.size, self.stride, self.offset).clone()
@@ -96,7 +99,7 @@ def opened(path: Path) -> Iterator[Any]:
         # a truncated file ends in the directory of an array within it, which is a zip file too
         if all(entry.header_offset > 0 for entry in archive.filelist):
             raise zipfile.BadZipFile("its directory is not at its end")
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # a damaged directory makes zipfile raise what it meets
         raise PublishedError(
             f"{path} cannot be opened as a file of torch.save ({error}); it may be truncated, or "
             "older than torch 1.6."
@@ -123,16 +126,30 @@ def _unpickled(archive: zipfile.ZipFile, path: Path) -> Any:
     except PublishedError:
         raise
     except Exception as error:  # a damaged pickle raises whatever it meets
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise PublishedError(
-            f"{path} is damaged ({type(error).__name__}: {error}); fetch it again."
+            f"{path} is damaged ({type(error).__name__}: {reason}); fetch it again."
         ) from None
+
+
+def _refuse_greed(program: bytes) -> None:
+    """Raise ValueError where a pickle would take memory that has nothing to do with its length.
+
+    The unpickler has a table of all places that a pickle names, up to the largest; lengths of texts
+    beyond its end are told by ``genops``.
+    """
+    for operation, place, _ in pickletools.genops(program):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > len(program):
+            raise ValueError(f"it names place {place} of its memory")
 
 
 class _Unpickler(pickle.Unpickler):
     """An unpickler that knows the few names of checkpoints of PET."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str, path: Path) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{folder}data.pkl")))
+        program = archive.read(f"{folder}data.pkl")
+        _refuse_greed(program)
+        super().__init__(io.BytesIO(program))
         self.archive, self.folder, self.path = archive, folder, path
 
     def find_class(self, module: str, name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import PublishedError
+from .errors import LONGEST_REASON, PublishedError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def read_block(buffer: Tensor, what: str) -> Block:
     except PublishedError:
         raise
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile, OSError) as error:
-        raise PublishedError(f"{what} cannot be read ({error}); the file is damaged.") from None
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise PublishedError(f"{what} cannot be read ({reason}); the file is damaged.") from None
 
 
 def write_block(name: str, samples: Sequence[int], values: np.ndarray, unit: str) -> Tensor:

@@ -17,6 +17,7 @@ SETTINGS = {"species": (8, 1), "cutoff": 3.0}
         ("convolution", {"irreps": "4x1o"}, "irreps '4x1o' need scalars"),
         ("convolution", {"irreps": "4x0e + 1x"}, r"'1x' in irreps '4x0e \+ 1x' is no irrep"),
         ("convolution", {"lmax": -1}, "lmax = -1 must not be negative"),
+        ("convolution", {"lmax": 2**60}, "lmax = 1152921504606846976 must be at most 16"),
         ("convolution", {"num_layers": 0}, "num_layers = 0 must be at least 1"),
         ("convolution", {"cutoff": 0.0}, "cutoff = 0.0 must be positive"),
         ("convolution", {"species": (1, 1)}, r"distinct atomic numbers, not \(1, 1\)"),

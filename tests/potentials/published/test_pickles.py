@@ -15,7 +15,10 @@ import torch
 from pointedge.potentials.pet import published
 from pointedge.potentials.pet.published import PublishedError, is_published
 from pointedge.potentials.pet.published.pickles import StoredTensor, opened
+from pointedge.potentials.pet.published.writing import save
+from pointedge.potentials.potential import Potential
 
+from ...networks import tiny_pet
 from .cases import CASES, unpacked
 
 NAME = "model-v16_trainer-v15.ckpt.gz"
@@ -132,8 +135,35 @@ def test_changed_bytes_are_noticed(tmp_path):
             published.load(path)
 
 
+@pytest.mark.parametrize("number", [10**6, 2**31 - 1, 2**32 - 1])
+def test_places_of_memory_that_a_pickle_has_no_use_for(tmp_path, number):
+    """Unpicklers have a table up to the largest place: 2³¹ would be 32 GB of it."""
+    program = b"\x80\x02Nr" + number.to_bytes(4, "little") + b"."
+    with pytest.raises(PublishedError, match=f"it names place {number} of its memory"):
+        published.load(archive(tmp_path / "a.ckpt", program))
+
+
+def test_directories_that_are_no_text(tmp_path):
+    data = bytearray(unpacked(NAME, tmp_path).read_bytes())
+    place = data.rindex(b"PK\x01\x02")  # the last entry of the directory
+    data[place + 9] |= 8  # its name is UTF-8
+    data[place + 46] = 0xE1
+    (tmp_path / "a.ckpt").write_bytes(data)
+    with pytest.raises(PublishedError, match=r"a\.ckpt cannot be opened as a file of torch\.save"):
+        published.load(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    network = tiny_pet(0, species=(1, 8), cutoff=3.0)
+    network.edge_embedder.weight.data[0, 0] = value
+    save(Potential(network), tmp_path / "a.ckpt")
+    with pytest.raises(PublishedError, match=r"values of network\.edge_embedder\.weight are not"):
+        published.load(tmp_path / "a.ckpt")
+
+
 def test_programs_that_end_early(tmp_path):
-    with pytest.raises(PublishedError, match=r"is damaged \(EOFError"):
+    with pytest.raises(PublishedError, match=r"is damaged \(ValueError: pickle exh"):
         published.load(archive(tmp_path / "a.ckpt", b"\x80\x02}"))
 
 

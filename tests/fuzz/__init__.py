@@ -1,0 +1,1 @@
+"""Damaged, edited and harmful files for every reader: ``python -m tests.fuzz``."""
