@@ -16,7 +16,7 @@ from ..potentials.neighbors.cells import volume
 from ..potentials.potential import Potential
 from .graphs import Graphs
 from .inputs import InputError, check_structure, snapshot
-from .models import load_potential
+from .loading import load_potential
 from .settings import (
     FEATURES,
     OF_ENERGY,

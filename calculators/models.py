@@ -1,17 +1,15 @@
-"""Models by name or file: packaged weights, checkpoints, calculators of other packages."""
+"""What a MODEL argument stands for: a calculator, ours or of another package, and its card."""
 
 from __future__ import annotations
 
-import copy
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..potentials.packaged import SUFFIX, packaged_folder, split_target
 from ..potentials.packaged import packaged_models as packaged_models
-from .ensemble_files import SUFFIX as ENSEMBLE_SUFFIX
 from .ensemble_files import find_ensemble
 from .foreign import foreign_calculator
+from .loading import find_model, read_model
 
 if TYPE_CHECKING:
     from ..potentials.potential import Potential
@@ -53,108 +51,6 @@ def potentials_of(calculator: Any) -> list[Potential]:
     """Our potentials that a calculator runs: one, those of an ensemble, or none."""
     members = getattr(calculator, "members", [calculator])
     return [member.potential for member in members if hasattr(member, "potential")]
-
-
-def find_model(model: str | Path) -> Path:
-    """Return the file of a packaged model, or the path of a file; raises ValueError for others.
-
-    A calculation folder of PET's original research code counts as a file.
-    """
-    packaged = packaged_models()
-    if str(model) in packaged:
-        return packaged[str(model)]
-    path = Path(model).expanduser()
-    if path.is_file() and path.suffix == ENSEMBLE_SUFFIX:
-        raise ValueError(f"{model} is an ensemble, and one model is needed; name a member of it.")
-    if path.is_file():
-        return path
-    if path.is_dir():
-        from ..potentials.pet.published import is_published
-
-        if is_published(path):
-            return path
-        raise ValueError(f"{model} is a folder; give a {SUFFIX} file in it.")
-    if not packaged:
-        raise ValueError(
-            f"there is no file {model}, and no model is packaged; give a {SUFFIX} file."
-        )
-    nearest = difflib.get_close_matches(str(model), packaged, n=1)
-    guess = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(
-        f"there is no packaged model and no file {str(model)!r}; {guess}"
-        f"packaged: {', '.join(packaged)}."
-    )
-
-
-def read_model(model: str | Path, *, direct: bool = False) -> Potential:
-    """Return the potential of a packaged model, a checkpoint, or a published PET.
-
-    Args:
-        model: a name or file; "FILE@ENERGY" chooses among the energies of a checkpoint of
-            metatrain, or among the weights of a folder of the original code.
-        direct: of a published PET, also what it predicts of forces and stress as such.
-
-    Raises:
-        ValueError: there is no such model, or it cannot be read (CheckpointError, PublishedError).
-    """
-    from ..potentials import checkpoint
-    from ..potentials.pet import published
-
-    file, target = split_target(model)
-    path = find_model(file)
-    if published.is_published(path):
-        return published.load(path, target, direct=direct)
-    if target is not None:
-        raise ValueError(f"{file} has one energy only; leave '@{target}' out.")
-    return checkpoint.load(path)
-
-
-def load_potential(
-    model: str | Path | Potential,
-    *,
-    architecture: str | None = None,
-    symmetrize: str | None = None,
-    direct: bool = False,
-) -> Potential:
-    """Return a potential of the caller's own, on the CPU if it comes from a file.
-
-    Args:
-        model: name of a packaged model, a file (see :func:`read_model`), or a potential, which is
-            copied.
-        architecture: registered name of what the network has to be; None: anything.
-        symmetrize: a name of :func:`pointedge.potentials.ecse.symmetrize.symmetrized`.
-        direct: it has to predict forces as such.
-
-    Raises:
-        ValueError: there is no such model or symmetrisation, the file cannot be read
-            (CheckpointError, PublishedError), or it holds another architecture.
-    """
-    from ..potentials import checkpoint
-    from ..potentials.outputs import DIRECT
-
-    if isinstance(model, str | Path):
-        potential = read_model(model, direct=direct)
-        origin = str(model)
-    else:
-        potential = copy.deepcopy(model)
-        origin = "the potential"
-    if architecture is not None:
-        kind = checkpoint.architecture(architecture)
-        if not isinstance(potential.network, kind):
-            raise ValueError(
-                f"{origin} holds a {type(potential.network).__name__}, not a {kind.__name__}; use "
-                "PotentialCalculator, which takes any architecture."
-            )
-    if direct and DIRECT[0] not in potential.properties:
-        raise ValueError(
-            f"{origin} predicts no forces but as derivatives of its energy; leave out "
-            "non_conservative=True."
-        )
-    if symmetrize is not None:
-        from ..potentials.ecse.symmetrize import symmetrized
-
-        return symmetrized(potential, symmetrize)
-    return potential
 
 
 def make_calculator(

@@ -28,7 +28,7 @@ def convert(
     from ...potentials import checkpoint
     from ...potentials.packaged import SUFFIX, split_target
     from ...potentials.pet.published import is_published
-    from ..models import find_model, read_model
+    from ..loading import find_model, read_model
 
     if output.suffix != SUFFIX:
         raise ValueError(

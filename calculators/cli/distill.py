@@ -34,7 +34,7 @@ def distill_auxiliary(
     from ...potentials import checkpoint
     from ...potentials.training.distill import distill_auxiliary as run
     from ...potentials.training.reading import find_file
-    from ..models import load_potential
+    from ..loading import load_potential
 
     check_output(output, overwrite=overwrite)
     frames: list[Any] = []

@@ -30,7 +30,7 @@ def export(
     """
     from ...potentials.pet.published.writing import save
     from ...potentials.suggestions import refuse_misspelt
-    from ..models import load_potential
+    from ..loading import load_potential
     from ..settings import read_dtype
 
     refuse_misspelt("format", to, FORMATS)

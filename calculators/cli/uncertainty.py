@@ -59,7 +59,7 @@ def _fit_rigidity(model: str, training: list[str], validation: list[str], output
     from ...potentials.training.dataset import FrameSource
     from ...potentials.training.settings import Data, Frames
     from ...potentials.training.uncertainty import fit_rigidity
-    from ..models import load_potential
+    from ..loading import load_potential
 
     if not training:
         raise ValueError(

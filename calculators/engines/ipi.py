@@ -24,7 +24,7 @@ from ase.parallel import world
 from ...potentials.graph import read_inputs
 from ...potentials.potential import Potential
 from ..inputs import InputError, check_structure
-from ..models import load_potential
+from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .batches import MovingBatch
 

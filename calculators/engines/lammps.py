@@ -32,7 +32,7 @@ from ...potentials.graph import Graph
 from ...potentials.neighbors import VerletList
 from ...potentials.potential import Potential
 from ..inputs import InputError, check_distances
-from ..models import load_potential
+from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .domains import Domain
 from .lammps_input import NAME, RankAtoms, check_simulation, read_elements, read_inputs, read_script

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...potentials.potential import Potential
 from ..inputs import InputError, check_structure
-from ..models import load_potential
+from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .batches import MovingBatch
 

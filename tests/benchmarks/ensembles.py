@@ -20,7 +20,7 @@ import torch
 from torch.func import functional_call, stack_module_state, vjp, vmap
 
 from pointedge.calculators import EnsembleCalculator, PotentialCalculator
-from pointedge.calculators.models import load_potential
+from pointedge.calculators.loading import load_potential
 from pointedge.potentials import layout
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.packaged import packaged_folder

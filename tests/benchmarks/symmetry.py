@@ -26,7 +26,7 @@ from ase import Atoms
 from pointedge.calculators import PETCalculator
 from pointedge.calculators.cli.runs import read_structure
 from pointedge.calculators.comparison import Frame, rotational_variances
-from pointedge.calculators.models import find_model
+from pointedge.calculators.loading import find_model
 from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.frames import FrameSettings, make_frames
 from pointedge.potentials.ecse.scores import ScoreSettings

@@ -8,8 +8,8 @@ from ase import Atoms
 from pointedge.calculators import PETCalculator
 from pointedge.calculators.cli.runs import read_structure
 from pointedge.calculators.dynamics import MDSettings
+from pointedge.calculators.loading import load_potential
 from pointedge.calculators.md import run_md
-from pointedge.calculators.models import load_potential
 from pointedge.potentials.graph import Graph
 
 from .numerics import DERIVATIVE

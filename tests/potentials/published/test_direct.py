@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pointedge.calculators import PETCalculator
-from pointedge.calculators.models import read_model
+from pointedge.calculators.loading import read_model
 from pointedge.potentials import checkpoint
 from pointedge.potentials.pet.published import PublishedError, load
 from pointedge.potentials.training.config import TrainingConfig
