@@ -224,9 +224,7 @@ def test_the_default_type_of_torch():
         return Alloy()
 
     before = torch.get_default_dtype()
-    assert failures(find("threads", Alloy(), build=build)) == [
-        "changes of torch's default type"
-    ]
+    assert failures(find("threads", Alloy(), build=build)) == ["changes of torch's default type"]
     assert torch.get_default_dtype() is before
 
 
@@ -270,10 +268,22 @@ def test_silent_nonsense():
     assert "a NaN position: an energy of " in finding.notes[0]
 
 
+def test_forces_that_show_a_nan_save_half():
+    class Half(Silent):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+            super().calculate(atoms, properties, system_changes)
+            if not np.isfinite(atoms.positions).all():
+                self.results["forces"] = np.full((len(atoms), 3), np.nan)
+
+    finding = find("inputs", Half())
+    assert finding.status is Status.WARN
+    assert "silent: a NaN position" in [m.what for m in finding.measured if m.status != "pass"]
+
+
 def test_words_of_a_refusal():
     finding = find("inputs", Alloy())
     assert finding.status is Status.PASS
-    assert "an unknown element: NotImplementedError: No EMT-potential for Og" in finding.notes
+    assert "an unknown element: ValueError: elements [118] are not known here." in finding.notes
 
 
 def test_input_that_leaves_something_behind():
@@ -281,10 +291,11 @@ def test_input_that_leaves_something_behind():
         worst = 0.0
 
         def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-            super().calculate(atoms, properties, system_changes)
-            self.worst = max(self.worst, len(atoms) * atoms.numbers.max() * 1e-6)
-            if not np.isfinite(self.results["forces"]).all():
+            try:
+                super().calculate(atoms, properties, system_changes)
+            except ValueError:
                 self.worst = 1.0
+                raise
             self.results["energy"] += self.worst
 
     assert failures(find("inputs", Poisoned())) == ["energy, free, after all of these"]
