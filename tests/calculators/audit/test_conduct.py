@@ -9,7 +9,7 @@ from ase.calculators.calculator import all_changes
 from ase.calculators.lj import LennardJones
 
 from pointedge.calculators import PETCalculator
-from pointedge.calculators.audit import CHECKS, Status, Subject
+from pointedge.calculators.audit import CHECKS, Status, Subject, surroundings
 from pointedge.calculators.audit.runner import run_check
 
 from ..conftest import bulk, charged_potential, structures
@@ -238,6 +238,16 @@ def test_memory():
     assert finding.status is Status.FAIL
     assert 100 < finding.measured[0].value < 250
     assert find("memory", Alloy()).status is Status.PASS
+
+
+def test_what_an_allocator_takes_at_once_is_no_leak(monkeypatch):
+    """0.3 MB in 40 calls, of a calculator that is too slow for more: no rate can be told."""
+    sizes = iter(100 + 0.015 * np.arange(surroundings.SAMPLES))
+    monkeypatch.setattr(surroundings, "_resident", lambda: lambda: next(sizes))
+    monkeypatch.setattr(surroundings, "CALLS", 40)
+    finding = find("memory", Alloy())
+    assert finding.measured[0].value == pytest.approx(7.5, rel=0.1)
+    assert finding.status is Status.PASS
 
 
 class Silent(LennardJones):
