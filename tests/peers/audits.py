@@ -148,6 +148,13 @@ def merged(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "checks": [checks.get(check["name"], check) for check in kept["checks"]]}
 
 
+def written(audit: dict[str, Any]) -> str:
+    """JSON with a line for each check."""
+    head = json.dumps({k: v for k, v in audit.items() if k != "checks"}, indent=1)
+    lines = [json.dumps(check, allow_nan=False, ensure_ascii=False) for check in audit["checks"]]
+    return head.removesuffix("\n}") + ',\n "checks": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
 def main() -> None:
     """Audit the peers named, one after another."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -160,7 +167,7 @@ def main() -> None:
         found = run(name, tuple(arguments.only))
         if arguments.only:
             found = merged(json.loads(path.read_text()), found)
-        path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+        path.write_text(written(found))
         print(name)
 
 
