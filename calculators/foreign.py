@@ -13,19 +13,23 @@ from typing import Any
 from ..potentials.suggestions import did_you_mean
 
 
+class UnknownOptionError(ValueError):
+    """A callable does not take an option."""
+
+
 def foreign_calculator(model: str, options: dict[str, Any]) -> Any:
     """Call ``module:callable`` with the options given.
 
     Raises:
-        ValueError: there is no such module or callable, it does not take an option, or it returns
-            something else.
+        UnknownOptionError: it does not take an option.
+        ValueError: there is no such module or callable, or it returns something else.
     """
     name, _, attribute = model.partition(":")
     with _importable_here():
         function = _attribute(_import(name, model), attribute, model)
         for option in options:
             if not _takes(function, option):
-                raise ValueError(f"{model} takes no {option}=; leave it out.")
+                raise UnknownOptionError(f"{model} takes no {option}=; leave it out.")
         calculator = function(**options)
     if not hasattr(calculator, "get_potential_energy"):
         kind = type(calculator).__name__

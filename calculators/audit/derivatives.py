@@ -2,14 +2,16 @@
 
 Directions are random, over all atoms or all strains at once: what is wrong in any component shows
 in each. SciPy's central differences of eighth order halve their step until they agree with
-themselves to what the calculator's rounding allows. Halved steps agree by chance now and then, so
-three sequences are run: the median is taken, and its distance from the nearer of the others is its
-error, which is part of the limit.
+themselves to what the calculator's rounding allows; where they never do, since a potential has
+details that are finer than that, the step at which they agree best counts. Halved steps agree by
+chance now and then, so three sequences are run: the median is taken, and its error, which is part
+of the limit, is its own or its distance from the nearer of the others, whichever is larger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +21,9 @@ from .findings import Array, Item, Measured, NotApplicableError, check
 from .subject import EPSILON, MARGIN, Subject
 
 DIRECTIONS = 3
-REACHES = (0.1, 0.07, 0.05)  # Å, what the outermost point of the first stencil moves an atom by
+# Å, what the outermost point of the first stencil moves an atom by. No halving of one meets those
+# of another: the same points would agree with themselves.
+REACHES = (0.1, 0.08, 0.065)
 TRUST = 10.0  # times the estimated error of a finite difference
 
 
@@ -133,12 +137,28 @@ def _slope(function: Callable[[float], float], noise: float, scale: float) -> tu
         return np.reshape([function(float(x)) for x in np.ravel(steps)], np.shape(steps))
 
     resolution = MARGIN * noise / (min(REACHES) * scale)
-    slopes = []
-    for reach in REACHES:
-        tolerances = {"atol": resolution, "rtol": 0.0}
-        found = derivative(
-            many, 0.0, initial_step=reach * scale, order=8, maxiter=8, tolerances=tolerances
-        )
-        slopes.append(float(found.df))
-    low, middle, high = sorted(slopes)
-    return middle, max(min(middle - low, high - middle), resolution)
+    found = sorted(_halved(many, reach * scale, resolution) for reach in REACHES)
+    (low, _), (middle, error), (high, _) = found
+    return middle, max(min(middle - low, high - middle), error, resolution)
+
+
+def _halved(many: Callable[[Array], Array], step: float, resolution: float) -> tuple[float, float]:
+    """The slope where halved steps change it least, and that change."""
+    seen: list[tuple[float, float]] = []
+
+    def note(state: Any) -> None:
+        if np.isfinite(state.error):
+            seen.append((float(state.error), float(state.df)))
+
+    tolerances = {"atol": resolution, "rtol": 0.0}
+    derivative(
+        many,
+        0.0,
+        initial_step=step,
+        order=8,
+        maxiter=8,
+        tolerances=tolerances,
+        callback=note,
+    )
+    error, slope = min(seen, default=(np.inf, np.nan))
+    return slope, error

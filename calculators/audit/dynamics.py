@@ -144,8 +144,8 @@ def _run(subject: Subject, atoms: Atoms, step: float, steps: int) -> Run:
 
 
 def _largest_step(atoms: Atoms) -> float:
-    """Time step, fs, that the lightest atom bears."""
-    return float(np.clip(0.5 * np.sqrt(atoms.get_masses().min()), SHORTEST, LONGEST))
+    """Time step, fs, that the lightest atom bears; in tenths."""
+    return float(np.clip(0.5 * np.sqrt(atoms.get_masses().min()), SHORTEST, LONGEST).round(1))
 
 
 def _reach(atoms: Atoms) -> float:

@@ -18,7 +18,16 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
 from .findings import Array, Item, Measured, NotApplicableError
-from .subject import EPSILON, MARGIN, POINTS, STEP, STIFFNESS, Subject, fourth_differences
+from .subject import (
+    EPSILON,
+    MARGIN,
+    POINTS,
+    STEP,
+    STIFFNESS,
+    Subject,
+    epsilon,
+    fourth_differences,
+)
 
 Function = Callable[[float], Array]  # x -> (k,) values
 REFUSALS = (ValueError, NotImplementedError)
@@ -66,8 +75,8 @@ class Path:
         reach = np.abs(places).max() + np.abs(np.asarray(self.atoms.cell)).max() + 1.0
         work = np.abs(forces).sum(axis=(1, 2)).max() * reach
         norm = float(np.linalg.norm(self.displacement))
-        of_energy = _epsilon(energies) * np.abs(energies).max() + EPSILON * work
-        of_force = _epsilon(forces) * np.abs(forces).max() + EPSILON * STIFFNESS * reach
+        of_energy = epsilon(energies) * np.abs(energies).max() + EPSILON * work
+        of_force = epsilon(forces) * np.abs(forces).max() + EPSILON * STIFFNESS * reach
         return np.maximum(measured, [of_energy, of_force * norm])
 
     def _at(self, x: float) -> tuple[float, Array]:
@@ -158,7 +167,7 @@ def dimers(subject: Subject) -> tuple[dict[str, Path], list[str]]:
     if len(pairs) > MOST_PAIRS:
         notes.append(f"{MOST_PAIRS} of {len(pairs)} pairs of species were looked at")
     for pair in pairs[:MOST_PAIRS]:
-        atoms = Atoms(numbers=pair, positions=np.zeros((2, 3)))
+        atoms = subject.alone(pair, np.zeros((2, 3)))
         path = Path(subject, atoms, np.stack([np.zeros(3), DIRECTION]))
         name = "-".join(chemical_symbols[z] for z in pair)
         try:
@@ -257,9 +266,3 @@ def _lagrange(x: Array) -> Array:
     """Weights of values at x for their polynomial's value at 0."""
     others = [np.delete(x, k) for k in range(len(x))]
     return np.array([np.prod(o / (o - at)) for o, at in zip(others, x, strict=True)])
-
-
-def _epsilon(values: Array) -> float:
-    """That of float32 for numbers that it can hold: rounding of a constant cannot be measured."""
-    narrow = np.array_equal(values, values.astype(np.float32))
-    return float(np.finfo(np.float32).eps) if narrow else EPSILON

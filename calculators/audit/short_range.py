@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
 from scipy.stats import spearmanr
 
@@ -59,7 +58,7 @@ def isolated(subject: Subject) -> Iterator[Item]:
     energies: dict[str, float] = {}
     for z in sorted({int(z) for a in subject.structures.values() for z in a.numbers}):
         name = chemical_symbols[z]
-        atoms = Atoms(numbers=[z], positions=[[0.3, -0.2, 0.7]])
+        atoms = subject.alone([z], [[0.3, -0.2, 0.7]])
         try:
             energy, force = subject.both(atoms)
         except REFUSALS as refusal:

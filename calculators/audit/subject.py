@@ -2,13 +2,15 @@
 
 Limits of the checks follow from the calculator's own rounding. It is measured: along a line of
 steps of 1e-5 Å a smooth function has no fourth difference, and what is left is noise, whose
-variance is that of the difference over 70 (the sum of squares of 1, -4, 6, -4, 1). No calculator
-can be more exact than its input, whose rounding in float64 is the smallest noise that is assumed.
+variance is that of the difference over 70 (the sum of squares of 1, -4, 6, -4, 1). Numbers that are
+rounded so coarsely that they do not change along the line hide it: what float32 can hold counts as
+rounded to float32. No calculator can be more exact than its input, whose rounding in float64 is the
+smallest noise that is assumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -102,6 +104,18 @@ class Subject:
             )
         return found
 
+    def alone(self, numbers: Sequence[int], positions: ArrayLike) -> Atoms:
+        """Free atoms, with the magnetic moments that their elements have in the structures."""
+        atoms = Atoms(numbers=numbers, positions=positions)
+        moments: dict[int, ArrayLike] = {}
+        for known in self.structures.values():
+            if "initial_magmoms" in known.arrays:
+                pairs = zip(known.numbers, known.get_initial_magnetic_moments(), strict=True)
+                moments = {int(z): moment for z, moment in reversed(list(pairs))} | moments
+        if set(map(int, numbers)) <= set(moments):
+            atoms.set_initial_magnetic_moments([moments[int(z)] for z in numbers])
+        return atoms
+
     def energy(self, atoms: Atoms) -> float:
         """Energy in eV, of a calculation that remembers nothing."""
         return float(self.fresh(atoms).get_potential_energy())
@@ -164,7 +178,7 @@ class Subject:
         for _ in range(2):
             direction = rng.normal(size=atoms.positions.shape)
             direction /= np.abs(direction).max()
-            line = []
+            line: list[tuple[Array, Array, Array]] = []
             for k in range(POINTS):
                 twin = self.fresh(atoms)
                 twin.positions += k * STEP * direction
@@ -176,12 +190,13 @@ class Subject:
             ):
                 found.append(fourth_differences(np.stack(values)))
         energy = float(line[0][0][0])
+        rounding = epsilon(np.concatenate([e for e, _, _ in line])) / np.sqrt(12) * abs(energy)
         reach = np.abs(atoms.positions).max() + np.abs(np.asarray(atoms.cell)).max() + 1.0
         work = float(np.abs(force).sum()) * reach
         of_forces = EPSILON * (float(np.abs(force).max()) + STIFFNESS * reach)
         of_stress = of_forces * reach * len(atoms) / volume if volume else 0.0
         return Noise(
-            energy=max(_rms(energies), EPSILON * (abs(energy) + work)),
+            energy=max(_rms(energies), rounding, EPSILON * (abs(energy) + work)),
             forces=max(_rms(forces), of_forces),
             stress=max(_rms(stresses), of_stress),
             size=(abs(energy), float(np.abs(force).max())),
@@ -192,6 +207,12 @@ def largest(values: ArrayLike) -> float:
     """Largest absolute value; infinite where one is no number."""
     array = np.abs(np.asarray(values, dtype=np.float64))
     return float(array.max(initial=0.0)) if np.isfinite(array).all() else np.inf
+
+
+def epsilon(values: Array) -> float:
+    """That of float32 for numbers that it can hold, else of float64."""
+    narrow = np.array_equal(values, values.astype(np.float32))
+    return float(np.finfo(np.float32).eps) if narrow else EPSILON
 
 
 def fourth_differences(values: Array) -> Array:

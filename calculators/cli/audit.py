@@ -50,6 +50,7 @@ def audit(
     """
     from ..audit import audit as run
     from ..audit.runner import select
+    from ..foreign import UnknownOptionError
     from ..models import make_calculator
     from .evaluate import progress_bar_of_frames
     from .runs import read_structure
@@ -71,9 +72,14 @@ def audit(
         raise ValueError(f"--symmetry is 'exact' or 'approximate', not {symmetry!r}.")
 
     def build(precision: str | None) -> Any:
-        return make_calculator(
-            model, device=device, dtype=precision or dtype, symmetrize=symmetrize
-        )
+        try:
+            return make_calculator(
+                model, device=device, dtype=precision or dtype, symmetrize=symmetrize
+            )
+        except UnknownOptionError:  # of one precision alone
+            if precision is None:
+                raise
+            return build(None)
 
     checks = select(_names(only), _names(skip))
     given = [read_structure(name) for name in structures or ()]

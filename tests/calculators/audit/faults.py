@@ -13,11 +13,11 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
-from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.neighborlist import neighbor_list
 
 from pointedge.calculators.audit import Subject
+
+from .alloy import CUTOFF, Alloy
 
 
 def structures() -> dict[str, Atoms]:
@@ -43,20 +43,12 @@ def subject(calculator, **known) -> Subject:
     return Subject(calculator, structures(), **known)
 
 
-class SmoothEMT(EMT):
-    """ASE's EMT, whose logistic switch is followed to 1e-15; it ends at 1e-5 there."""
-
-    def _calc_cutoff(self, atoms):
-        middle, _, slope = super()._calc_cutoff(atoms)
-        return middle, middle + 1.5, slope
-
-
 def lennard_jones() -> LennardJones:
     """Of the size of copper; its force is continuous."""
-    return LennardJones(sigma=2.4, epsilon=0.4, rc=6.0, ro=4.0, smooth=True)
+    return LennardJones(sigma=2.4, epsilon=0.4, rc=CUTOFF, ro=4.0, smooth=True)
 
 
-class WrongStressSign(SmoothEMT):
+class WrongStressSign(Alloy):
     """The virial, where ASE wants its negative."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
@@ -65,23 +57,26 @@ class WrongStressSign(SmoothEMT):
             self.results["stress"] = -self.results["stress"]
 
 
-class DroppedImage(SmoothEMT):
+class DroppedImage(Alloy):
     """Of every other atom the nearest image alone, as codes have it that round to the cell."""
 
-    def _get_neighbors(self, a1):
-        others, vectors, distances = super()._get_neighbors(a1)
-        nearest = dict.fromkeys(others, np.inf)
-        for a2, distance in zip(others, distances, strict=True):
-            nearest[a2] = min(nearest[a2], distance)
+    def pairs(self):
+        i, j, distance, vector = super().pairs()
+        nearest = np.full((len(self.atoms), len(self.atoms)), np.inf)
+        np.minimum.at(nearest, (i, j), distance)
         tied = 1e-12  # a pair has to be kept from both of its ends
-        kept = [
-            a2 == a1 or distance <= nearest[a2] + tied
-            for a2, distance in zip(others, distances, strict=True)
-        ]
-        return others[kept], vectors[kept], distances[kept]
+        kept = (i == j) | (distance <= nearest[i, j] + tied)
+        return i[kept], j[kept], distance[kept], vector[kept]
 
 
-class SinglePrecisionSum(SmoothEMT):
+class HardCutoff(Alloy):
+    """Neighbours vanish at the cutoff, with what is left of their bond: 0.01 eV."""
+
+    def switch(self, distance):
+        return np.ones_like(distance), np.zeros_like(distance)
+
+
+class SinglePrecisionSum(Alloy):
     """Energies of atoms with a baseline, summed in float32."""
 
     baseline = -700.0  # eV, of an atom
@@ -93,14 +88,12 @@ class SinglePrecisionSum(SmoothEMT):
         self.results.update(energy=energy, free_energy=energy)
 
 
-class Pairs(SmoothEMT):
-    """EMT and a term of pairs within 5 Å, which ``extra`` gives; smooth at their cutoff."""
-
-    reach = 5.0
+class Extra(Alloy):
+    """A second term of pairs, which ``extra`` gives: an energy, and what pulls i towards j."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        i, j, distance, vector = neighbor_list("ijdD", self.atoms, self.reach)
+        i, j, distance, vector = self.pairs()
         energy, pulls = self.extra(i, j, distance, vector)
         forces = np.zeros((len(self.atoms), 3))
         np.add.at(forces, i, pulls)
@@ -108,21 +101,16 @@ class Pairs(SmoothEMT):
         self.results["energy"] = self.results["free_energy"] = self.results["energy"] + energy
         self.results["forces"] = self.results["forces"] + forces
 
-    def window(self, distance):
-        """A switch to zero with three derivatives, and its derivative by the distance over it."""
-        x = 1 - (distance / self.reach) ** 2
-        return x**4, -8 * x**3 / self.reach**2
 
-
-class FrameDependent(Pairs):
+class FrameDependent(Extra):
     """Bonds along z are longer: an energy, its forces and stress, of the frame of the user."""
 
     strength = 1e-3  # eV/Å²
 
     def extra(self, i, j, distance, vector):
-        window, slope = self.window(distance)
+        window, slope = self.switch(distance)
         z = vector[:, 2]
-        gradient = (slope * z**2)[:, None] * vector  # by the vector from i to j
+        gradient = (slope / distance * z**2)[:, None] * vector  # by the vector from i to j
         gradient[:, 2] += 2 * z * window
         gradient *= 0.5 * self.strength
         if self.atoms.cell.rank == 3:
@@ -132,19 +120,19 @@ class FrameDependent(Pairs):
         return 0.5 * self.strength * (window * z**2).sum(), gradient
 
 
-class NonConservative(Pairs):
+class NonConservative(Extra):
     """Pairs pull at each other more in a dense place: central forces, of no energy."""
 
     strength = 1e-2  # eV/Å
 
     def extra(self, i, j, distance, vector):
-        window, _ = self.window(distance)
+        window, _ = self.switch(distance)
         density = np.bincount(i, window, minlength=len(self.atoms))
         size = 0.5 * self.strength * window * (density[i] + density[j]) / distance
         return 0.0, size[:, None] * vector
 
 
-class StaleCache(SmoothEMT):
+class StaleCache(Alloy):
     """Looks at positions alone to see whether it has to calculate."""
 
     def check_state(self, atoms, tol=1e-15):
@@ -155,12 +143,12 @@ class StaleCache(SmoothEMT):
 class MutatedAtoms(Calculator):
     """Wraps the structure of its caller into the cell."""
 
-    implemented_properties = EMT.implemented_properties
+    implemented_properties = Alloy.implemented_properties
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         atoms.wrap()
         super().calculate(atoms, properties, system_changes)
-        inner = SmoothEMT()
+        inner = Alloy()
         inner.calculate(atoms, properties, all_changes)
         self.results = inner.results
 
@@ -183,6 +171,18 @@ EXPECTED = {
             "forces": "a kink where two images are equally near, which difference quotients cross",
             "stress": "the same",
             "cell_choice": "an atom's own images are seen to another distance in a skewed cell",
+            "crossing": "an atom passes the place where two images are equally near: forces jump",
+            "curvature": "the same on a random line",
+            "drift": "the crystal's atoms pass such places",
+        },
+    ),
+    "hard cutoff": Expected(
+        HardCutoff,
+        "bonds",
+        {
+            "crossing": "an atom that moves in a crystal passes the cutoffs of others",
+            "curvature": "so do all atoms on a random line",
+            "drift": "each passage changes the energy and no velocity",
         },
     ),
     "float32 sum": Expected(SinglePrecisionSum, "resolution"),
@@ -192,9 +192,12 @@ EXPECTED = {
         {
             "inversion": "its improper rotations turn the structure as well",
             "torque": "an energy that depends on orientation turns a free structure",
+            "angular_momentum": "the same torque, in a run",
         },
     ),
-    "non-conservative forces": Expected(NonConservative, "forces"),
+    "non-conservative forces": Expected(
+        NonConservative, "forces", {"drift": "forces of no energy heat or cool a run"}
+    ),
     "stale cache": Expected(StaleCache, "caches"),
     "mutated atoms": Expected(
         MutatedAtoms,

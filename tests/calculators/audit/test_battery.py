@@ -6,14 +6,15 @@ from pointedge.calculators.audit import Subject
 from pointedge.calculators.audit.battery import AuditBattery
 
 from . import faults
+from .alloy import Alloy
 
 
 @pytest.fixture(scope="module")
 def subject():
-    return faults.subject(faults.SmoothEMT())
+    return faults.subject(Alloy())
 
 
-class TestEMT(AuditBattery):
+class TestAlloy(AuditBattery):
     skip = ("memory", "derivatives", "smoothness", "short range", "dynamics")  # take longer
     warnings_fail = True
 
@@ -31,4 +32,4 @@ def test_a_failure_is_told():
 def test_what_does_not_apply_is_skipped():
     crystal = faults.structures()["crystal"]
     with pytest.raises(pytest.skip.Exception, match="one structure at a time"):
-        AuditBattery().test_audit(Subject(faults.SmoothEMT(), {"crystal": crystal}), "batch")
+        AuditBattery().test_audit(Subject(Alloy(), {"crystal": crystal}), "batch")

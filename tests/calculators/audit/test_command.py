@@ -61,6 +61,18 @@ def test_failures_end_with_1_and_name_the_first(tmp_path, monkeypatch):
     assert "Where that fails: Free clusters start to spin" in done.output
 
 
+def test_a_calculator_of_one_precision(tmp_path, monkeypatch):
+    """Threads are tried with two of them."""
+    (tmp_path / "single.py").write_text(
+        "from ase.calculators.emt import EMT\ndef make(): return EMT()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    done = invoke("single:make", "--elements", "Cu", "--only", "threads")
+    assert done.exit_code == 0, done.output
+    refused = invoke("single:make", "--elements", "Cu", "--only", "threads", "--dtype", "float32")
+    assert "takes no dtype=" in str(refused.exception)
+
+
 def test_structures_are_taken_or_made(tmp_path):
     crystal = bulk("Cu", cubic=True)
     crystal.rattle(0.05)

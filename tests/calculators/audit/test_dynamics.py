@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.emt import EMT
 
 from pointedge.calculators.audit import Status, dynamics
@@ -33,6 +34,11 @@ def test_energy_stays_and_fluctuates_with_the_square_of_the_step():
     (order,) = [m for m in found.measured if "power of" in m.what and "free" in m.what]
     assert order.value < 0.1
     assert len(found.curves) == 6
+
+
+@pytest.mark.parametrize(("symbol", "step"), [("H", 0.5), ("C", 1.7), ("Au", 2.0)])
+def test_steps_are_tenths_of_fs(symbol, step):
+    assert dynamics._largest_step(Atoms(symbol)) == step
 
 
 def test_emt_passes():

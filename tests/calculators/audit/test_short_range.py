@@ -96,3 +96,22 @@ def test_lone_atoms_fail(fault, said):
     found = audit("isolated", _Lonely(**fault), **FREE)
     assert found.status is Status.FAIL
     assert said in {m.what for m in found.measured if m.status is Status.FAIL}
+
+
+def test_lone_atoms_and_dimers_have_the_moments_of_the_structures():
+    class Spins(Pair):
+        def calculate(self, atoms=None, *args, **kwargs):
+            if "initial_magmoms" not in atoms.arrays:
+                raise ValueError("no moments.")
+            assert (
+                atoms.get_initial_magnetic_moments() == np.where(atoms.numbers == 29, 5, 0)
+            ).all()
+            super().calculate(atoms, *args, **kwargs)
+
+    known = {name: atoms.copy() for name, atoms in structures().items()}
+    for atoms in known.values():
+        atoms.numbers[1] = 8
+        atoms.set_initial_magnetic_moments(np.where(atoms.numbers == 29, 5, 0))
+    for check in ("isolated", "approach"):
+        found = audit(check, Spins(smooth), structures=known)
+        assert found.status is Status.PASS, found.worst
