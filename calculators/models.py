@@ -49,8 +49,11 @@ def default_structure(calculator: Any = None) -> Path:
 
 def potentials_of(calculator: Any) -> list[Potential]:
     """Our potentials that a calculator runs: one, those of an ensemble, or none."""
+    from ..potentials.potential import Potential
+
     members = getattr(calculator, "members", [calculator])
-    return [member.potential for member in members if hasattr(member, "potential")]
+    found = (getattr(member, "potential", None) for member in members)
+    return [potential for potential in found if isinstance(potential, Potential)]
 
 
 def make_calculator(

@@ -17,9 +17,9 @@ from . import (  # noqa: F401  (they enter their checks)
     surroundings,
     symmetry,
 )
-from .findings import CHECKS, Check, Curve, Finding, Measured, NotApplicableError, Status, check
+from .findings import CHECKS, Check, Curve, Finding, Measured, Status, check
 from .runner import Report, audit, run
-from .subject import Subject
+from .subject import NotApplicableError, Subject
 
 __all__ = [
     "CHECKS",

@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 
-from .findings import Array, Item, Measured, NotApplicableError, check
-from .subject import MARGIN, Subject, largest
+from .findings import Item, Measured, check
+from .subject import MARGIN, Array, NotApplicableError, Subject, largest
 
 SINGLE = float(np.finfo(np.float32).eps)
 BOND = 10.0  # eV and eV/Å, of one bond: what cancels in a sum of forces or energies

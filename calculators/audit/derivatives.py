@@ -17,8 +17,8 @@ import numpy as np
 from ase import Atoms
 from scipy.differentiate import derivative
 
-from .findings import Array, Item, Measured, NotApplicableError, check
-from .subject import EPSILON, MARGIN, Subject
+from .findings import Item, Measured, check
+from .subject import EPSILON, MARGIN, Array, NotApplicableError, Subject
 
 DIRECTIONS = 3
 # Å, what the outermost point of the first stencil moves an atom by. No halving of one meets those

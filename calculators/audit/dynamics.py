@@ -18,8 +18,8 @@ from ase.md.verlet import VelocityVerlet
 from ..dynamics import draw_velocities
 from ..trajectories import linear_drift
 from .derivatives import of_orientation
-from .findings import Array, Curve, Item, Measured, check
-from .subject import EPSILON, MARGIN, Subject
+from .findings import Curve, Item, Measured, check
+from .subject import EPSILON, MARGIN, Array, Subject
 
 STEPS = 60  # of the largest step
 REFINEMENTS = 3

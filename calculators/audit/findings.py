@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from .subject import Subject
-
-Array = NDArray[np.float64]
-
+from .subject import Array, Subject
 
 COLUMNS = ("check", "", "found", "limit", "unit", "of")
 
@@ -26,10 +20,6 @@ class Status(StrEnum):
     WARN = "warn"
     FAIL = "fail"
     SKIP = "skip"
-
-
-class NotApplicableError(Exception):
-    """A check does not apply; the message says why."""
 
 
 @dataclass(frozen=True)

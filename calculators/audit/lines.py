@@ -17,13 +17,15 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
-from .findings import Array, Item, Measured, NotApplicableError
+from .findings import Item, Measured
 from .subject import (
     EPSILON,
     MARGIN,
     POINTS,
     STEP,
     STIFFNESS,
+    Array,
+    NotApplicableError,
     Subject,
     epsilon,
     fourth_differences,

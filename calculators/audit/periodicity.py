@@ -8,8 +8,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from .findings import Array, Item, Measured, NotApplicableError, check
-from .subject import Subject, largest
+from .findings import Item, Measured, check
+from .subject import Array, NotApplicableError, Subject, largest
 from .symmetry import equal
 
 PERIODIC = ("crystal", "slab")

@@ -11,21 +11,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from ...potentials.potential import Potential
 from ...potentials.suggestions import did_you_mean
-from .findings import (
-    CHECKS,
-    GROUPS,
-    Check,
-    Curve,
-    Finding,
-    Item,
-    Measured,
-    NotApplicableError,
-    Status,
-    status_of,
-)
+from ..models import potentials_of
+from .findings import CHECKS, GROUPS, Check, Curve, Finding, Item, Measured, Status, status_of
 from .structures import audit_structures
-from .subject import Subject
+from .subject import NotApplicableError, Subject
 
 
 @dataclass(frozen=True)
@@ -112,17 +103,15 @@ def audit(
     Raises:
         ValueError: there is no structure that the calculator takes.
     """
-    potential = getattr(calculator, "potential", None)
+    potentials = potentials_of(calculator)
     found, refused = audit_structures(calculator, structures, elements)
     subject = Subject(
         calculator,
         found,
         refused,
-        exact=getattr(getattr(potential, "network", None), "invariant", True)
-        if exact is None
-        else exact,
-        force_error=_known_error(potential) if force_error is None else force_error,
-        cutoff=getattr(potential, "cutoff", None) if cutoff is None else cutoff,
+        exact=all(p.network.invariant for p in potentials) if exact is None else exact,
+        force_error=_known_error(potentials) if force_error is None else force_error,
+        cutoff=max((p.cutoff for p in potentials), default=None) if cutoff is None else cutoff,
         build=build,
     )
     return run(subject, model=model, checks=checks, budget=budget, progress=progress)
@@ -203,13 +192,15 @@ def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:
     ]
 
 
-def _known_error(potential: Any) -> float | None:
-    """Error of forces, eV/Å, that a training found on frames that it did not train on."""
-    information = getattr(potential, "information", {})
-    for name in ("test_rmse", "validation_rmse"):
-        if "forces" in (found := information.get(name) or {}):
-            return float(found["forces"]) / 1000
-    return None
+def _known_error(potentials: Sequence[Potential]) -> float | None:
+    """Error of forces, eV/Å, on frames that were not trained on; of several models the smallest."""
+    errors = []
+    for potential in potentials:
+        for name in ("test_rmse", "validation_rmse"):
+            if "forces" in (found := potential.information.get(name) or {}):
+                errors.append(float(found["forces"]) / 1000)
+                break
+    return min(errors, default=None)
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

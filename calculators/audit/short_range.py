@@ -8,9 +8,9 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.stats import spearmanr
 
-from .findings import Array, Curve, Item, Measured, NotApplicableError, check
+from .findings import Curve, Item, Measured, check
 from .lines import DIRECTION, REFUSALS, Path, bond_length, dimers, of_numbers
-from .subject import EPSILON, MARGIN, Subject, largest
+from .subject import EPSILON, MARGIN, Array, NotApplicableError, Subject, largest
 
 OUTER, INNER, POINTS = 0.9, 0.2, 36  # of the sum of covalent radii
 # Of the same. The shortest bonds known, of Cr2 and Mo2, are 0.6 of it: further in all atoms repel.

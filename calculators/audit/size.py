@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from ase import Atoms
 
-from .findings import Item, Measured, NotApplicableError, check
-from .subject import EPSILON, Subject, largest
+from .findings import Item, Measured, check
+from .subject import EPSILON, NotApplicableError, Subject, largest
 
 FAR = 60.0  # Å, between the nearest atoms of two parts
 NEAR_LIMITS = (20.0, 50.0)  # Å, ml-peg's distances of a single atom

@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from scipy.signal import find_peaks
 
-from .findings import Array, Curve, Item, Measured, NotApplicableError, check
+from .findings import Curve, Item, Measured, check
 from .lines import Path, bond_length, dimers, find_jumps, of_jumps, of_numbers
-from .subject import MARGIN, Subject
+from .subject import MARGIN, Array, NotApplicableError, Subject
 
 FROM = 0.6  # of the sum of covalent radii, where bonds are compressed to
 BEYOND = 1.0  # Å, how far past the cutoff they are stretched

@@ -12,6 +12,7 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.optimize import FIRE
 
 from ...data.generate_structures import MNO_LATTICE, MNO_MOMENT, alloy
+from ..models import potentials_of
 
 LARGEST_FRAGMENT = 9  # atoms
 VACUUM = 20.0  # Å
@@ -87,8 +88,8 @@ def _plain(atoms: Atoms) -> Atoms:
 
 
 def _small_crystal(calculator: Any, elements: Sequence[str], rng: np.random.Generator) -> Atoms:
-    potential = getattr(calculator, "potential", None)
-    known = set(getattr(potential, "species", ())) or {atomic_numbers[e] for e in elements}
+    species = [set(potential.species) for potential in potentials_of(calculator)]
+    known = set.intersection(*species) if species else {atomic_numbers[e] for e in elements}
     if not known:
         raise ValueError(
             "the calculator does not say which elements it knows; give structures, or --elements "

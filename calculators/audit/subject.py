@@ -19,9 +19,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .findings import Array, NotApplicableError
+Array = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
 STEP = 1e-5  # Å, far below any length of a potential
@@ -30,6 +30,10 @@ POINTS = 9
 # Of the noise. Maximum of a few hundred numbers, sums in other orders, other rounding of inputs.
 MARGIN = 30.0
 STIFFNESS = 100.0  # eV/Å², largest second derivative that rounding of positions is multiplied with
+
+
+class NotApplicableError(Exception):
+    """A check does not apply; the message says why."""
 
 
 @dataclass(frozen=True)

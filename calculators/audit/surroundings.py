@@ -17,8 +17,8 @@ from ase import Atoms
 from scipy.stats import theilslopes
 
 from .conduct import Answer, ask, first_line, repeatable
-from .findings import Item, Measured, NotApplicableError, check
-from .subject import Subject, largest
+from .findings import Item, Measured, check
+from .subject import NotApplicableError, Subject, largest
 
 ROUNDS = 20  # of all structures in each thread, or as many as fit into SECONDS
 CALLS = 2000

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ..comparison import turned
-from .findings import Array, Curve, Item, Measured, check
-from .subject import Subject, largest
+from .findings import Curve, Item, Measured, check
+from .subject import Array, Subject, largest
 
 ORIENTATIONS = 8
 # ml-peg, issue 834: as built, a walk of 14 relative turns of 1° to 40°, and random orientations.

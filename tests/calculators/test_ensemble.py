@@ -19,6 +19,7 @@ from pointedge.calculators import (
     PETCalculator,
     PotentialCalculator,
     ensemble_files,
+    loading,
     models,
 )
 from pointedge.calculators.cli import app
@@ -253,7 +254,7 @@ def test_names(members, tmp_path, monkeypatch):
     by_files = make_calculator(",".join(map(str, files)))
     assert len(by_files.members) == 2
     packaged = {path.stem: path for path in files}
-    monkeypatch.setattr(models, "packaged_models", lambda: packaged)
+    monkeypatch.setattr(loading, "packaged_models", lambda: packaged)
     monkeypatch.setattr(ensemble_files, "packaged_models", lambda: packaged)
     monkeypatch.setattr(ensemble_files, "packaged_folder", lambda name: tmp_path)
     assert find_ensemble("tiny").members == ["tiny-1", "tiny-2"]

@@ -14,7 +14,7 @@ from ase.calculators.lj import LennardJones
 from typer import Typer
 from typer.testing import CliRunner
 
-from pointedge.calculators import PETCalculator, PotentialCalculator, models
+from pointedge.calculators import PETCalculator, PotentialCalculator, loading, models
 from pointedge.calculators.cli.info import info as info_command
 from pointedge.calculators.cli.models import models as models_command
 from pointedge.potentials import checkpoint
@@ -42,7 +42,8 @@ def packaged(monkeypatch, file, tmp_path):
     other = tmp_path / "pet-ice.safetensors"
     checkpoint.save(small_potential(dtype=torch.float32), other)
     paths = {"pet-water": file, "pet-ice": other}
-    monkeypatch.setattr(models, "packaged_models", lambda: paths)
+    for module in (loading, models):
+        monkeypatch.setattr(module, "packaged_models", lambda: paths)
     return paths
 
 
@@ -68,7 +69,7 @@ def test_packaged_name(packaged):
 
 def test_given_potential_is_copied():
     potential = small_potential()
-    loaded = models.load_potential(potential)
+    loaded = loading.load_potential(potential)
     loaded.baseline.zero_()
     assert potential.baseline[8] == BASELINE[8]
 
@@ -85,7 +86,7 @@ def test_misspelt_name(packaged):
 
 
 def test_nothing_packaged(monkeypatch):
-    monkeypatch.setattr(models, "packaged_models", dict)
+    monkeypatch.setattr(loading, "packaged_models", dict)
     with pytest.raises(ValueError, match="there is no file pet-water, and no model is packaged"):
         PETCalculator("pet-water")
 
@@ -269,12 +270,12 @@ def test_names_of_the_package():
     ],
 )
 def test_default_structure_consists_of_known_elements(species, name):
-    calculator = SimpleNamespace(potential=SimpleNamespace(species=species))
+    calculator = SimpleNamespace(potential=small_potential(species=species))
     assert models.default_structure(calculator).stem == name
 
 
 def test_default_structure_may_be_missing():
     assert models.default_structure(EMT()).stem == "water-64"  # it does not say what it knows
-    carbon = SimpleNamespace(potential=SimpleNamespace(species=(1, 6)))
+    carbon = SimpleNamespace(potential=small_potential(species=(1, 6)))
     with pytest.raises(ValueError, match=r"knows H, C, and no .* \(H2O, MnO, MoNbTaW\); give a"):
         models.default_structure(carbon)
