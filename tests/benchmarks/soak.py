@@ -115,7 +115,9 @@ def main() -> None:
         mean, spread = result.mean("temperature_K")
     growth = memory[settings.steps] - memory[tenth]
     print(f"growth after the first tenth: {growth:+.2f} MB; limit {GROWTH:g} MB")
-    print(f"lists of neighbours built: {calculator._graphs.verlet.builds} in {settings.steps} steps")
+    print(
+        f"lists of neighbours built: {calculator._graphs.verlet.builds} in {settings.steps} steps"
+    )
     print(f"frames: {result.frames}; temperature {mean:.0f} ± {spread:.0f} K (second half)")
     print(f"drift of the conserved quantity: {drift:.5f} ± {error:.5f} meV/atom/ps")
     print(f"{seconds:.0f} s, of the processor {cpu:.0f} s")

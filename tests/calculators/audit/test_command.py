@@ -9,10 +9,13 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from typer.testing import CliRunner
 
-from pointedge.calculators.audit import CHECKS, audit
+from pointedge.calculators import EnsembleCalculator
+from pointedge.calculators.audit import CHECKS, audit, runner
 from pointedge.calculators.audit.runner import select
 from pointedge.calculators.audit.structures import audit_structures
 from pointedge.calculators.cli import app
+
+from ..conftest import small_potential
 
 EMT_MODEL = "ase.calculators.emt:EMT"
 QUICK = ["--only", "translation,permutation,resolution"]
@@ -147,3 +150,16 @@ def test_every_check_explains_itself():
         assert f"{check.group}: {check.name}" in done.output
         assert check.statement.endswith(".")
         assert check.consequence.endswith(".")
+
+
+def test_an_ensemble_is_judged_by_its_members(monkeypatch):
+    """As exact as the least of them, and by the smallest known error; cutoffs may differ."""
+    first, second = small_potential(cutoff=3.0), small_potential(cutoff=3.5)
+    first.information["validation_rmse"] = {"forces": 40.0}
+    second.information["test_rmse"] = {"forces": 30.0}
+    monkeypatch.setattr(runner, "run", lambda subject, **options: subject)
+    subject = runner.audit(EnsembleCalculator([first, second]))
+    assert (subject.exact, subject.force_error, subject.cutoff) == (False, 0.03, 3.5)
+    assert set(subject.structures["crystal"].numbers) == {1, 8}
+    foreign = runner.audit(EMT(), elements=["Cu"])
+    assert (foreign.exact, foreign.force_error, foreign.cutoff) == (True, None, None)
