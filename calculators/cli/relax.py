@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ...potentials.files import UnwrittenError
-from .options import Device, Dtype, ModelOption, Symmetrize, print_table
+from .options import Device, Dtype, ModelOption, Symmetrize, check_output, print_table
 from .runs import progress_bar, read_structure, set_model, terminable
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def relax(
 def _check_files(output: Path, trajectory: Path | None, overwrite: bool) -> str:
     """Refuse files that cannot be written, and return the format that ``output`` asks for."""
     for file in filter(None, (output, trajectory)):
-        if not file.parent.is_dir():
-            raise ValueError(f"there is no folder {file.parent} to write {file.name} into.")
-        if file.is_dir():
-            raise ValueError(f"{file} is a folder; name a file.")
-        if file.exists() and not overwrite:
-            raise ValueError(f"{file} exists; name another file, or add --overwrite.")
+        check_output(file, overwrite=overwrite)
     if trajectory is not None:
         if trajectory.suffix not in TRAJECTORIES:
             suffixes = " or ".join(TRAJECTORIES)

@@ -185,7 +185,7 @@ def test_refusals_come_before_the_run(command, structure, tmp_path):
     (tmp_path / "folder.xyz").mkdir()
     (tmp_path / "old.xyz").write_text("precious")
     for arguments, message in (
-        (("--output", "old.xyz"), "old.xyz exists; name another file, or add --overwrite"),
+        (("--output", "old.xyz"), "old.xyz exists; choose another output, or give --overwrite"),
         (("--trajectory", "old.xyz"), "old.xyz exists"),
         (("--output", "folder.xyz", "--overwrite"), "is a folder"),
         (("--output", "none/a.xyz"), "there is no folder none"),
