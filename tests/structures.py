@@ -90,6 +90,13 @@ def random_structure(
     return Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
 
 
+def rattled(atoms: Atoms, stdev: float, seed: int) -> Atoms:
+    """A copy with random displacements, Å."""
+    twin = atoms.copy()
+    twin.rattle(stdev, seed=seed)
+    return twin
+
+
 def dimers(numbers: tuple[int, int], distances: np.ndarray) -> list[Atoms]:
     """Two atoms at each distance, along a direction that is no axis."""
     direction = np.array([2.0, -1.0, 2.0]) / 3.0

@@ -42,15 +42,17 @@ def irreps(
     dtype: Dtype = None,
 ) -> None:
     """Print what a model's errors are without each irrep of each layer, and what features weigh."""
+    from ...potentials.equivariant.usage import equivariant
     from ...potentials.training.reading import find_file
     from ..ase import PotentialCalculator
     from ..irreps import irrep_usage, number_of_evaluations
     from ..projections import require
 
     require(projection)  # before what takes long
+    calculator = PotentialCalculator(model, device=device, dtype=dtype)
+    equivariant(calculator.potential)
     output.mkdir(parents=True, exist_ok=True)
     check_output(output / "irreps.json")
-    calculator = PotentialCalculator(model, device=device, dtype=dtype)
     keys = named(
         energy=energy_key,
         forces=forces_key,

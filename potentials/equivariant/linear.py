@@ -116,12 +116,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of values (..., input)."""
-        last = self.weights[-1]
+        *_, last = self.weights
         return self.hidden(x) @ (last / math.sqrt(last.shape[0]))
 
     def hidden(self, x: Tensor) -> Tensor:
         """What its last weights multiply, (..., width)."""
-        for weight in self.weights[:-1]:
+        # not self.weights[:-1]: a slice makes new parameters of weights that functional_call put in
+        *weights, _ = self.weights
+        for weight in weights:
             x = self.gain * F.silu(x @ (weight / math.sqrt(weight.shape[0])))
         return x
 

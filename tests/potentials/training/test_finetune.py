@@ -144,7 +144,7 @@ def test_settings_of_a_published_checkpoint_change_as_of_any_other(tmp_path):
     assert found.network.config.symmetry == "layers"
     assert torch.equal(*(p.network.state_dict()["node_heads.0.0.weight"] for p in (found, source)))
     with pytest.raises(ValueError, match=r"published.ckpt: tensor .* has shape"):
-        load_start("published.ckpt", tmp_path, {"d_pet": 48})
+        load_start("published.ckpt", tmp_path, {"d_pet": 16})
 
 
 def test_one_of_several_energies_of_a_published_checkpoint(tmp_path):
