@@ -205,7 +205,7 @@ def test_a_relaxed_structure_is_rescued(pointedge, tmp_path, monkeypatch):
             "--output",
             f"{CLOSED}/o.safetensors",
         ),
-        ("irreps", "MINE", "FRAMES", "--output", f"{CLOSED}/out"),
+        ("irreps", "mace-water", "FRAMES", "--output", f"{CLOSED}/out"),
     ],
     ids=lambda command: " ".join((command[0], command[-1])),
 )
