@@ -2,7 +2,9 @@
 
 Nothing of the file is lost. What it had as energy, free energy, forces and stress goes on as
 ``REF_energy``, ``REF_forces`` and so on, unless it has these already; keys, data, constraints and
-all else stay as they are. The copy appears when it is complete, and not before.
+all else stay as they are. Standard deviations of a model that has them are kept as ``energy_std``,
+``forces_std`` and ``max_forces_std`` among the structure's own numbers and arrays (keys and data of
+a database). The copy appears when it is complete, and not before.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..potentials.files import UnwrittenError, check_writable, replacing
 from ..potentials.neighbors.cells import volume
-from .comparison import COMMON, Frame, chunks, implements, predict
+from .comparison import COMMON, SPREADS, Frame, chunks, implements, predict
 
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
 REPLACED = ("energy", "free_energy", "forces", "stress")  # results that a model gives anew
@@ -55,7 +57,8 @@ def predict_file(
 ) -> Predicted:
     """Write a copy of a file with predictions: energy (eV), forces (eV/Å), stress (eV/Å³).
 
-    Stress is given where the cell spans a volume. In a database, ids, times, keys, data and
+    Stress is given where the cell spans a volume, and standard deviations (eV, eV/Å) where the
+    model has them. In a database, ids, times, keys, data and
     metadata stay; rows are searched by energy as usual.
 
     Args:
@@ -94,7 +97,7 @@ def _copy_database(
             with database:  # one transaction
                 for frame, prediction in zip(chunk, predictions, strict=True):
                     row = database.get(id=frame.index)
-                    keys, data = _update_row(row, prediction, model)
+                    keys, data = _update_row(row, *_parted(prediction), model)
                     for name in database._get_external_table_names():  # these are there already
                         row.__dict__.pop(name, None)
                     database.write(row, keys, data, id=row.id)
@@ -118,7 +121,7 @@ def _copy_text(
             expect(len(chunk))
             for frame, prediction in zip(chunk, predictions, strict=True):
                 text = io.StringIO()
-                ase.io.write(text, _updated(frame.atoms, prediction), format="extxyz")
+                ase.io.write(text, _updated(frame.atoms, *_parted(prediction)), format="extxyz")
                 file.write(text.getvalue().encode())
             counts.append(_count(chunk, predictions))
             progress(len(chunk))
@@ -129,7 +132,7 @@ def _predictions(
     calculator: Any, frames: Iterable[Frame]
 ) -> Iterator[tuple[list[Frame], list[dict[str, Any]]]]:
     """Chunks of frames and what is predicted for them, by ASE's names and in its shapes."""
-    given = [name for name in COMMON if implements(calculator, name)]
+    given = [name for name in (*COMMON, *SPREADS) if implements(calculator, name)]
     if "energy" not in given:
         raise ValueError("the model gives no energy to write; take one that does.")
     for chunk in chunks(frames, CHUNK):
@@ -148,7 +151,17 @@ def _predictions(
         yield chunk, predictions
 
 
-def _updated(atoms: Atoms, prediction: dict[str, Any]) -> Atoms:
+def _parted(prediction: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Results that ASE knows, and standard deviations."""
+    spreads = {name: prediction[name] for name in SPREADS if name in prediction}
+    if "energy_std" in spreads:
+        spreads["energy_std"] = float(spreads["energy_std"])
+    if "forces_std" in spreads:
+        spreads["max_forces_std"] = float(spreads["forces_std"].max())
+    return {k: v for k, v in prediction.items() if k not in spreads}, spreads
+
+
+def _updated(atoms: Atoms, results: dict[str, Any], spreads: dict[str, Any]) -> Atoms:
     """A copy of a structure with new results."""
     twin = atoms.copy()
     old = {} if atoms.calc is None else dict(atoms.calc.results)
@@ -156,12 +169,14 @@ def _updated(atoms: Atoms, prediction: dict[str, Any]) -> Atoms:
         if name in old:
             place = twin.arrays if name == "forces" else twin.info
             place.setdefault(f"REF_{name}", old.pop(name))
-    twin.calc = SinglePointCalculator(twin, **old, **prediction)
+    for name, value in spreads.items():
+        _replace(twin.arrays if np.ndim(value) else twin.info, name, value)
+    twin.calc = SinglePointCalculator(twin, **old, **results)
     return twin
 
 
 def _update_row(
-    row: AtomsRow, prediction: dict[str, Any], model: str
+    row: AtomsRow, results: dict[str, Any], spreads: dict[str, Any], model: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give a row new results; returns its keys and data, to which the old ones were added."""
     keys, data = dict(row.key_value_pairs), dict(row.data)
@@ -169,8 +184,17 @@ def _update_row(
         if name in row:
             place = data if np.ndim(row[name]) else keys
             place.setdefault(f"REF_{name}", row.__dict__.pop(name))
-    row.__dict__.update(prediction, calculator="pointedge", calculator_parameters={"model": model})
+    for name, value in spreads.items():
+        _replace(data if np.ndim(value) else keys, name, value)
+    row.__dict__.update(results, calculator="pointedge", calculator_parameters={"model": model})
     return keys, data
+
+
+def _replace(place: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value where another may be, which goes on as that of a reference."""
+    if name in place:
+        place.setdefault(f"REF_{name}", place[name])
+    place[name] = value
 
 
 def _frames(source: Path) -> Iterator[Frame]:

@@ -26,7 +26,9 @@ def predict(
     """Copy a file of structures, with energy, forces and stress of a model as their results.
 
     Keys, data and constraints stay, and results that the file had go on as REF_energy, REF_forces
-    and so on, where `pointedge evaluate` finds them. The copy appears when it is complete.
+    and so on, where `pointedge evaluate` finds them. Standard deviations of a model that has them
+    (an ensemble) are kept as energy_std, forces_std and max_forces_std. The copy appears when it is
+    complete.
     """
     from ..models import make_calculator
     from ..predictions import predict_file

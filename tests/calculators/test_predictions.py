@@ -12,7 +12,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from pointedge.calculators import PotentialCalculator
+from pointedge.calculators import EnsembleCalculator, PotentialCalculator
 from pointedge.calculators.cli import main
 from pointedge.calculators.predictions import predict_file
 
@@ -128,6 +128,27 @@ def test_extended_xyz(calculator, tmp_path):
         np.testing.assert_allclose(other.calc.results["forces"], forces, rtol=0, atol=1e-8)
         expected = calculator.get_potential_energy(one)
         assert other.calc.results["energy"] == pytest.approx(expected, abs=1e-8)
+
+
+def test_standard_deviations(tmp_path):
+    """Those of an ensemble, in both formats, and beside ones that the file had from elsewhere."""
+    ensemble = EnsembleCalculator([small_potential(seed=k) for k in range(3)])
+    expected = ensemble.calculate_many([bulk()], ("energy_std", "forces_std"))[0]
+    expected["max_forces_std"] = expected["forces_std"].max()
+    earlier = bulk()
+    earlier.info["energy_std"] = 7.0
+    ase.io.write(tmp_path / "in.db", bulk())
+    ase.io.write(tmp_path / "in.xyz", earlier)
+    for suffix in (".db", ".xyz"):
+        predict_file(ensemble, tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    row, frame = ase.db.connect(tmp_path / "out.db").get(), ase.io.read(tmp_path / "out.xyz")
+    assert frame.info["REF_energy_std"] == 7.0
+    for found, tolerance in (
+        ({**row.key_value_pairs, **row.data}, 1e-10),
+        ({**frame.info, **frame.arrays}, 1e-6),  # texts have positions of eight digits
+    ):
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("suffix", [".db", ".xyz"])
