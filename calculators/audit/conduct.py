@@ -237,8 +237,9 @@ def _against(
         "forces": (subject.force_limit(name), "eV/Å"),
         "stress": (subject.stress_limit(name), "eV/Å³"),
     }
-    for key in answer.keys() & found.keys():
-        limit, unit = limits[key]
+    for key, (limit, unit) in limits.items():
+        if key not in answer or key not in found:
+            continue
         change = largest(found[key] - answer[key])
         yield Measured(f"{key}, {name}, {what}", change, unit, limit)
 

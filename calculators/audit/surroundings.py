@@ -19,6 +19,7 @@ from scipy.stats import theilslopes
 from .conduct import Answer, ask, first_line, repeatable
 from .findings import Item, Measured, check
 from .subject import NotApplicableError, Subject, largest
+from .time_limit import OverdueError, time_limit
 
 ROUNDS = 20  # of all structures in each thread, or as many as fit into SECONDS
 CALLS = 2000
@@ -28,6 +29,8 @@ LEAK = 1.0  # MB per 1,000 calls: a gigabyte in a run of a million steps
 PAGE = 2.0  # MB, a huge page: what an allocator takes at once tells nothing
 UNKNOWN = 118  # oganesson, of which no potential has data
 REPULSION = 10.0  # eV: two H atoms at 0.1 Å repel with 100 eV, and all others with more
+PATIENCE = 30.0  # s for an answer to input that makes no sense, or as long as SLOWER right ones
+SLOWER = 20
 
 
 @check(
@@ -111,12 +114,14 @@ def memory(subject: Subject) -> Iterator[Item]:
 def inputs(subject: Subject) -> Iterator[Item]:
     """A NaN, two atoms in one place, an element that does not exist, no cell, stress of a molecule.
 
-    A finite energy and forces of NaN fail, other silent answers warn, and so does a finite energy
-    of NaN whose forces show it; repulsion of atoms in one place, and results that are no numbers,
-    are honest.
+    A finite energy and forces of NaN fail, other silent answers warn, and so do a finite energy
+    of NaN whose forces show it, and no answer in time; repulsion of atoms in one place, and results
+    that are no numbers, are honest.
     """
     name, atoms = next(iter(subject.need("free", "slab", "crystal").items()))
+    start = time.perf_counter()
     energy = subject.energy(atoms)
+    patience = max(PATIENCE, SLOWER * (time.perf_counter() - start))
     for what, change, honest in (
         ("a NaN position", _nan, lambda e: False),
         ("two atoms in one place", _overlap, lambda e: e - energy > REPULSION),
@@ -125,7 +130,11 @@ def inputs(subject: Subject) -> Iterator[Item]:
     ):
         twin = atoms.copy()
         change(twin)
-        silent, shows, words = _outcome(subject, twin, honest)
+        try:
+            with time_limit(patience):
+                silent, shows, words = _outcome(subject, twin, honest)
+        except OverdueError:
+            silent, shows, words = True, True, f"no answer within {patience:.0f} s"
         nan = change is _nan
         silent |= nan and shows
         yield Measured(f"silent: {what}", float(silent), "", 0, soft=shows or not nan)

@@ -68,8 +68,7 @@ PEERS = {
     "lennard_jones": Peer(("ase",), cutoff=calculators.CUTOFF),
     "lennard_jones_smooth": Peer(("ase",), cutoff=calculators.CUTOFF),
     "morse": Peer(("ase",), cutoff=2.7 * 2.6),
-    # A periodic structure without a cell keeps it busy for longer than anybody waits.
-    "tersoff": Peer(("ase",), cutoff=3.2, skip=("inputs",)),
+    "tersoff": Peer(("ase",), cutoff=3.2),
 }
 
 

@@ -15,7 +15,9 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
-from pointedge.calculators.audit import Subject
+from pointedge.calculators.audit import CHECKS, Status, Subject
+from pointedge.calculators.audit.findings import Finding
+from pointedge.calculators.audit.runner import run_check
 
 from .alloy import CUTOFF, Alloy
 
@@ -41,6 +43,16 @@ def structures() -> dict[str, Atoms]:
 def subject(calculator, **known) -> Subject:
     """A calculator and the structures of this file."""
     return Subject(calculator, structures(), **known)
+
+
+def find(name: str, calculator, **known) -> Finding:
+    """What one check finds."""
+    return run_check(CHECKS[name], subject(calculator, **known))
+
+
+def failures(finding: Finding) -> list[str]:
+    """What failed of a check."""
+    return [m.what for m in finding.measured if m.status is Status.FAIL]
 
 
 def lennard_jones() -> LennardJones:
