@@ -13,15 +13,12 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ..potentials.graph import Graph
 from ..potentials.potential import Potential
-from ..potentials.suggestions import did_you_mean
 from .ase import MAX_EDGES, PotentialCalculator
+from .ensemble_files import SPREADS, read_factors
 from .graphs import Graphs
 from .inputs import InputError, check_structure, snapshot
 from .settings import OF_ENERGY, check_properties
 
-# What has a standard deviation. Energies of single atoms have a mean, but no spread that says
-# anything: how models divide an energy among atoms is arbitrary.
-SPREADS = ("energy", "forces", "stress")
 MEANS = (*OF_ENERGY, "dipole", "polarizability")
 
 
@@ -192,16 +189,6 @@ class EnsembleCalculator(Calculator):
                 std = self.factors[name] * values.std(axis=0, ddof=1)
                 results[f"{name}_std"] = _plain(std)
         return results
-
-
-def read_factors(factors: Mapping[str, float]) -> dict[str, float]:
-    """Factors on all standard deviations, 1 where none is given; refuses others: ValueError."""
-    for name, factor in factors.items():
-        if name not in SPREADS:
-            raise ValueError(f"there is no factor on {name!r}; {did_you_mean(name, SPREADS)}")
-        if not 0 < factor < np.inf:
-            raise ValueError(f"the factor on the std of {name} is {factor}; it must be positive.")
-    return {name: float(factors.get(name, 1.0)) for name in SPREADS}
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 MODEL is an ensemble where it is several models separated by commas, the name X of packaged models
 X-1, X-2, ..., or a file that :func:`write_ensemble` wrote (``pointedge fit-uncertainty``), which
 alone has factors; so has X.json beside packaged models.
+
+A file names models and files only: "module:callable" would run code of whoever wrote it.
 """
 
 from __future__ import annotations
@@ -17,12 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..potentials.files import replacing
 from ..potentials.packaged import packaged_folder, packaged_models
+from ..potentials.suggestions import did_you_mean
+from .foreign import is_foreign
 
 if TYPE_CHECKING:
     from ..potentials.calibration import Calibration
 
 SUFFIX = ".json"
 KIND = "pointedge ensemble"
+
+# What has a standard deviation. Energies of single atoms have a mean, but no spread that says
+# anything: how models divide an energy among atoms is arbitrary.
+SPREADS = ("energy", "forces", "stress")
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,24 @@ def find_ensemble(model: str) -> Ensemble | None:
     """The ensemble that a MODEL argument stands for; None if it is one model.
 
     Raises:
-        ValueError: a file of an ensemble that cannot be read.
+        ValueError: a file of an ensemble that cannot be read, or a member that is an ensemble.
     """
-    if Path(model).suffix == SUFFIX and Path(model).is_file():
+    if _is_file(model):
         return read_ensemble(Path(model))
-    if "," in model and not Path(model).is_file():
-        return Ensemble([member.strip() for member in model.split(",")])
-    packaged = packaged_models()
-    members = [name for name in packaged if re.fullmatch(rf"{re.escape(model)}-\d+", name)]
-    if model in packaged or not members:
+    if not is_ensemble(model):
         return None
     file = packaged_folder("models") / f"{model}{SUFFIX}"
-    return read_ensemble(file) if file.is_file() else Ensemble(members)
+    if "," not in model and file.is_file():
+        return read_ensemble(file)
+    members = [m.strip() for m in model.split(",")] if "," in model else _packaged_members(model)
+    _check_members(members)
+    return Ensemble(members)
+
+
+def is_ensemble(model: str) -> bool:
+    """Whether a MODEL argument stands for several models."""
+    several = "," in model and not Path(model).is_file()
+    return _is_file(model) or several or bool(_packaged_members(model))
 
 
 def read_ensemble(path: Path) -> Ensemble:
@@ -66,19 +80,67 @@ def read_ensemble(path: Path) -> Ensemble:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("kind") != KIND:
-            raise ValueError("it is of another kind")
+        if not isinstance(values, dict) or values.pop("kind", None) != KIND:
+            raise ValueError(f"it is of another kind than {KIND!r}")
         found = Ensemble(**values)
-        factors = {str(name): float(value) for name, value in found.factors.items()}
-        members = [str(member) for member in found.members]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if not isinstance(found.members, list) or not isinstance(found.information, dict):
+            raise ValueError("members are no list, or information no table")
+        if not all(isinstance(member, str) for member in found.members):
+            raise ValueError("a member is no text")
+        read_factors(found.factors)
+        beside = [path.parent / member for member in found.members]
+        there = [str(b) if b.is_file() else m for b, m in zip(beside, found.members, strict=True)]
+        check_storable(there)
+    except (ValueError, TypeError, RecursionError, OSError) as error:
+        what = " ".join(str(error).split())[:200].rstrip(".")
         raise ValueError(
-            f"{path} is no ensemble of pointedge ({error}); make one with `pointedge "
+            f"{path} is no ensemble of pointedge ({what}); make one with `pointedge "
             "fit-uncertainty MODEL,MODEL,... --validation FRAMES --output FILE.json`."
         ) from None
-    beside = [path.parent / member for member in members]
-    there = [str(b) if b.is_file() else m for b, m in zip(beside, members, strict=True)]
-    return Ensemble(there, factors, found.information)
+    return Ensemble(there, found.factors, found.information)
+
+
+def check_storable(members: Sequence[str]) -> None:
+    """Refuse members that a file cannot have: ValueError."""
+    _check_members(members)
+    for member in members:
+        if is_foreign(member):
+            raise ValueError(
+                f"{member} would run code of whoever wrote the file; files of ensembles have "
+                "models of pointedge only, EnsembleCalculator takes any calculators and factors."
+            )
+
+
+def read_factors(factors: Mapping[str, float]) -> dict[str, float]:
+    """Factors on all standard deviations, 1 where none is given; refuses others: ValueError."""
+    if not isinstance(factors, Mapping):
+        raise ValueError(f"factors are a {type(factors).__name__}, and have to be a table.")
+    for name, factor in factors.items():
+        if name not in SPREADS:
+            raise ValueError(f"there is no factor on {name!r}; {did_you_mean(name, SPREADS)}")
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not number or not 0 < factor < float("inf"):
+            raise ValueError(f"the factor on the std of {name} is {factor}; it must be positive.")
+    return {name: float(factors.get(name, 1.0)) for name in SPREADS}
+
+
+def _check_members(members: Sequence[str]) -> None:
+    if len(members) < 2:
+        raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
+    for member in members:
+        if is_ensemble(member):
+            raise ValueError(f"member {member!r} is an ensemble itself; name its members.")
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix == SUFFIX and Path(model).is_file()
+
+
+def _packaged_members(name: str) -> list[str]:
+    """Packaged models that are numbered members of an ensemble of this name."""
+    packaged = packaged_models()
+    members = [model for model in packaged if re.fullmatch(rf"{re.escape(name)}-\d+", model)]
+    return [] if name in packaged else members
 
 
 def write_ensemble(
@@ -96,9 +158,10 @@ def write_ensemble(
         frames: names of the files.
 
     Raises:
-        ValueError: there is nothing to calibrate with.
+        ValueError: there is nothing to calibrate with, or a member that a file cannot have.
         UnwrittenError: the disk is full, or the like.
     """
+    check_storable(members)
     factors = {
         name.removesuffix("_per_atom"): found.factor
         for name, found in calibrations.items()

@@ -10,11 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..potentials.packaged import split_target
 from ..potentials.suggestions import did_you_mean
 
 
 class UnknownOptionError(ValueError):
     """A callable does not take an option."""
+
+
+def is_foreign(model: str) -> bool:
+    """Whether a MODEL argument is ``module:callable``, which runs code, and no file."""
+    return ":" in model and not Path(split_target(model)[0]).exists()
 
 
 def foreign_calculator(model: str, options: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..potentials.packaged import SUFFIX, packaged_folder, split_target
 from ..potentials.packaged import packaged_models as packaged_models
 from .ensemble_files import find_ensemble
-from .foreign import foreign_calculator
+from .foreign import foreign_calculator, is_foreign
 from .loading import find_model, read_model
 
 if TYPE_CHECKING:
@@ -80,9 +80,12 @@ def make_calculator(
 
     if (ensemble := find_ensemble(model)) is not None:
         options = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
-        members = [make_calculator(member, **options) for member in ensemble.members]
+        try:
+            members = [make_calculator(member, **options) for member in ensemble.members]
+        except ValueError as error:
+            raise ValueError(f"a member of {model}: {error}") from error
         return EnsembleCalculator(members, factors=ensemble.factors)
-    if ":" in model and not Path(split_target(model)[0]).exists():
+    if is_foreign(model):
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")
         given = {"device": device, "dtype": dtype}

@@ -84,11 +84,12 @@ def _fit_rigidity(model: str, training: list[str], validation: list[str], output
 
 def _fit_factors(members: list[str], validation: list[str], output: Path) -> None:
     from ...potentials.training.reading import find_file
-    from ..ensemble_files import write_ensemble
+    from ..ensemble_files import check_storable, write_ensemble
     from ..errors import UNITS
     from ..evaluation import evaluate
     from ..models import make_calculator
 
+    check_storable(members)
     files = [find_file(name, Path()) for name in validation]
     with progress_bar_of_frames() as (expect, advance):
         found = evaluate(

@@ -1,8 +1,5 @@
 """Ensembles: means, spreads, names, and dynamics on the mean."""
 
-import json
-
-import ase.io
 import numpy as np
 import pytest
 import torch
@@ -12,23 +9,14 @@ from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
 from ase.units import fs
-from typer.testing import CliRunner
 
 from pointedge.calculators import (
     EnsembleCalculator,
     PETCalculator,
     PotentialCalculator,
-    ensemble_files,
-    loading,
     models,
 )
-from pointedge.calculators.cli import app
-from pointedge.calculators.ensemble_files import find_ensemble, write_ensemble
-from pointedge.calculators.evaluation import evaluate
 from pointedge.calculators.inputs import InputError
-from pointedge.calculators.models import make_calculator
-from pointedge.potentials import checkpoint
-from pointedge.potentials.calibration import Calibration
 from pointedge.potentials.equivariant.mace import MACE
 from pointedge.potentials.potential import Potential
 
@@ -241,87 +229,9 @@ def test_dynamics_conserves_the_mean_energy(members):
     assert abs(atoms.get_total_energy() - start) < 1e-3 * moved
 
 
-def saved(members, folder):
-    files = []
-    for k, member in enumerate(members, start=1):
-        files.append(folder / f"tiny-{k}.safetensors")
-        checkpoint.save(member, files[-1])
-    return files
-
-
-def test_names(members, tmp_path, monkeypatch):
-    files = saved(members[:2], tmp_path)
-    by_files = make_calculator(",".join(map(str, files)))
-    assert len(by_files.members) == 2
-    packaged = {path.stem: path for path in files}
-    monkeypatch.setattr(loading, "packaged_models", lambda: packaged)
-    monkeypatch.setattr(ensemble_files, "packaged_models", lambda: packaged)
-    monkeypatch.setattr(ensemble_files, "packaged_folder", lambda name: tmp_path)
-    assert find_ensemble("tiny").members == ["tiny-1", "tiny-2"]
-    assert find_ensemble("tiny-1") is None
-    assert find_ensemble("tin") is None
-    by_name = make_calculator("tiny", dtype="float64")
-    atoms = bulk()
-    assert by_name.get_potential_energy(atoms) == by_files.get_potential_energy(atoms)
-    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
-    write_ensemble(tmp_path / "tiny.json", ["tiny-1", "tiny-2"], {"forces": half}, ["f.xyz"])
-    assert find_ensemble("tiny").factors == {"forces": 0.5}
-
-
 def test_the_packaged_structure_and_the_cost_are_those_of_the_members(members):
     ensemble = EnsembleCalculator([small_potential(species=(8, 25), baseline={})] * 2)
     assert models.default_structure(ensemble).stem.startswith("mno")
     mixed = EnsembleCalculator([members[0], small_potential(species=(8, 25), baseline={})])
     with pytest.raises(ValueError, match="the model knows O, and no packaged structure"):
         models.default_structure(mixed)
-
-
-def test_a_file_keeps_members_and_factors(members, tmp_path):
-    """Fitted to frames, standard deviations are as large as errors there, in root mean square."""
-    files = saved(members, tmp_path)
-    frames = []
-    for seed in range(6):
-        atoms = bulk()
-        atoms.rattle(0.05, seed=seed)
-        results = {name: PETCalculator(members[0]).get_property(name, atoms) for name in NAMES[:2]}
-        rng = np.random.default_rng(seed)
-        atoms.info["REF_energy"] = results["energy"] + 0.3 * rng.normal()
-        atoms.arrays["REF_forces"] = results["forces"] + 0.1 * rng.normal(size=(16, 3))
-        frames.append(atoms)
-    ase.io.write(tmp_path / "others.xyz", frames)
-    target = tmp_path / "made" / "all.json"
-    target.parent.mkdir()
-    model = ",".join(map(str, files))
-    arguments = [model, "--validation", tmp_path / "others.xyz", "--output", target]
-    done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, arguments)])
-    assert done.exit_code == 0, done.output
-    assert "forces, 288 errors, meV/Å: rms error" in done.stderr
-    before = evaluate(make_calculator(model), frames).calibrations
-    after = evaluate(make_calculator(str(target)), frames).calibrations
-    for name, found in after.items():
-        assert found.factor == pytest.approx(1, abs=1e-6)
-        assert found.error == pytest.approx(before[name].error)
-    with pytest.raises(ValueError, match=r"all.json is an ensemble, and one model is needed"):
-        PETCalculator(target)
-    kept = json.loads(target.read_text())
-    assert kept["members"] == [f"../{file.name}" for file in files]
-    assert kept["factors"]["forces"] == pytest.approx(before["forces"].factor)
-    assert kept["information"]["before"]["forces"]["count"] == 288
-    for bad, message in (
-        ([files[0], "--validation", tmp_path / "others.xyz"], "is one model; name files"),
-        ([model, tmp_path / "others.xyz", "--validation", "f.xyz"], "needs no training frames"),
-        ([model, "--validation", "f.xyz", "--output", "all.yaml"], "has to end in .json"),
-        ([model], "give --validation"),
-    ):
-        done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, bad)])
-        assert message in str(done.exception)
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"kind": "other"}', '{"kind": "pointedge ensemble", "size": 3}']
-)
-def test_files_that_are_no_ensemble(tmp_path, text):
-    path = tmp_path / "bad.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"bad.json is no ensemble of pointedge"):
-        make_calculator(str(path))

@@ -17,13 +17,9 @@ from pointedge.potentials.equivariant.nequip import NequIP
 from pointedge.potentials.potential import Potential
 
 from ..networks import tiny_pet
-from .damage import ODD_INTEGERS, damaged
+from .damage import damaged, edit_tree
 from .outcomes import ERROR, RIGHT, FindingError, read_or_refused, same
 
-ODD_VALUES: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1.5, 1e308, float("nan"), float("inf"), "x", "", [], {}, [[]], {"a": 1}),
-    *ODD_INTEGERS,
-)
 SPECIES = [1, 6, 8]
 
 
@@ -59,7 +55,7 @@ def case(rng: random.Random, folder: Path) -> str:
         data = _other_header(data, rng)
     else:  # edited by somebody who knows the format, or in place
         edited, others = json.loads(json.dumps(description)), dict(tensors)
-        _edit_tensors(others, rng) if rng.random() < 0.5 else _edit_tree(edited, rng)
+        _edit_tensors(others, rng) if rng.random() < 0.5 else edit_tree(edited, rng)
         if rng.random() < 0.6:  # then the file means what it says now
             description, tensors = edited, others
             edited.pop(DIGEST, None)
@@ -96,29 +92,6 @@ def _file(tensors: dict[str, torch.Tensor], description: Any) -> bytes:
     return serialize(tensors, metadata={METADATA_KEY: json.dumps(description)})
 
 
-def _edit_tree(tree: dict[str, Any], rng: random.Random) -> None:
-    """Change, remove or add one value of nested dictionaries and lists."""
-    node: Any = tree
-    while True:
-        places = list(node) if isinstance(node, dict) else list(range(len(node)))
-        if not places:
-            return
-        place = rng.choice(places)
-        if isinstance(node[place], dict | list) and node[place] and rng.random() < 0.8:
-            node = node[place]
-            continue
-        action = rng.random()
-        if action < 0.8:
-            old = node[place]
-            close = [old * 2, -old, old + 1] if type(old) in (int, float) else []
-            node[place] = rng.choice([*ODD_VALUES, *close])
-        elif action < 0.9:
-            del node[place]
-        elif isinstance(node, dict):
-            node[f"{place}x"] = rng.choice(ODD_VALUES)
-        return
-
-
 def _edit_tensors(tensors: dict[str, torch.Tensor], rng: random.Random) -> None:
     name = rng.choice(sorted(tensors))
     tensor = tensors[name]
@@ -144,6 +117,6 @@ def _other_header(data: bytes, rng: random.Random) -> bytes:
     """The JSON header of safetensors, edited; what it says of the bytes no longer holds."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    _edit_tree(header, rng)
+    edit_tree(header, rng)
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -1,4 +1,4 @@
-"""Damage that happens to bytes and to zip archives, drawn at random."""
+"""Damage that happens to bytes, trees and zip archives, drawn at random."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import io
 import random
 import struct
 import zipfile
+from typing import Any
 
 ODD_INTEGERS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**60, 2**63, 2**64 - 1)
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, 1e308, float("nan"), float("inf"), "x", "", [], {}, [[]], {"a": 1}),
+    *ODD_INTEGERS,
+)
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -69,6 +74,29 @@ def _integer(data: bytearray, rng: random.Random) -> bytes:
     size = rng.choice((4, 8))
     data[start : start + size] = struct.pack("<Q", rng.choice(ODD_INTEGERS))[:size]
     return bytes(data)
+
+
+def edit_tree(tree: dict[str, Any], rng: random.Random) -> None:
+    """Change, remove or add one value of nested dictionaries and lists."""
+    node: Any = tree
+    while True:
+        places = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not places:
+            return
+        place = rng.choice(places)
+        if isinstance(node[place], dict | list) and node[place] and rng.random() < 0.8:
+            node = node[place]
+            continue
+        action = rng.random()
+        if action < 0.8:
+            old = node[place]
+            close = [old * 2, -old, old + 1] if type(old) in (int, float) else []
+            node[place] = rng.choice([*ODD_VALUES, *close])
+        elif action < 0.9:
+            del node[place]
+        elif isinstance(node, dict):
+            node[f"{place}x"] = rng.choice(ODD_VALUES)
+        return
 
 
 def rezipped(data: bytes, rng: random.Random, program: bytes | None = None) -> bytes:

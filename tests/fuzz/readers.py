@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis.strategies import SearchStrategy
 
-from . import checkpoints, configurations, frames, published
+from . import checkpoints, configurations, ensembles, frames, published
 from .outcomes import FindingError
 
 # Reader -> share of all cases.
@@ -23,7 +23,8 @@ SHARES = {
     "published checkpoints": 0.3,
     "extended XYZ": 0.15,
     "other files of frames": 0.1,
-    "configurations": 0.15,
+    "configurations": 0.1,
+    "ensembles": 0.05,
 }
 STRATEGIES: dict[str, SearchStrategy[Any]] = {
     "extended XYZ": frames.texts(),
@@ -35,6 +36,7 @@ RUN: dict[str, Any] = {
     "extended XYZ": frames.text_case,
     "other files of frames": frames.file_case,
     "configurations": configurations.case,
+    "ensembles": ensembles.case,
 }
 
 

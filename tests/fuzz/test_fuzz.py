@@ -12,6 +12,7 @@ CASES = {
     "extended XYZ": 80,
     "other files of frames": 40,
     "configurations": 80,
+    "ensembles": 60,
 }
 
 

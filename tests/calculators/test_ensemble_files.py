@@ -1,0 +1,140 @@
+"""Ensembles by name and by file."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pointedge.calculators import (
+    PETCalculator,
+    ensemble_files,
+    loading,
+)
+from pointedge.calculators.cli import app
+from pointedge.calculators.ensemble_files import find_ensemble, write_ensemble
+from pointedge.calculators.evaluation import evaluate
+from pointedge.calculators.models import make_calculator
+from pointedge.potentials import checkpoint
+from pointedge.potentials.calibration import Calibration
+
+from .conftest import bulk, small_potential
+
+NAMES = ("energy", "forces")
+
+
+@pytest.fixture(scope="module")
+def members():
+    return [small_potential(seed=k) for k in range(3)]
+
+
+def saved(members, folder):
+    files = []
+    for k, member in enumerate(members, start=1):
+        files.append(folder / f"tiny-{k}.safetensors")
+        checkpoint.save(member, files[-1])
+    return files
+
+
+def test_names(members, tmp_path, monkeypatch):
+    files = saved(members[:2], tmp_path)
+    by_files = make_calculator(",".join(map(str, files)))
+    assert len(by_files.members) == 2
+    packaged = {path.stem: path for path in files}
+    monkeypatch.setattr(loading, "packaged_models", lambda: packaged)
+    monkeypatch.setattr(ensemble_files, "packaged_models", lambda: packaged)
+    monkeypatch.setattr(ensemble_files, "packaged_folder", lambda name: tmp_path)
+    assert find_ensemble("tiny").members == ["tiny-1", "tiny-2"]
+    assert find_ensemble("tiny-1") is None
+    assert find_ensemble("tin") is None
+    by_name = make_calculator("tiny", dtype="float64")
+    atoms = bulk()
+    assert by_name.get_potential_energy(atoms) == by_files.get_potential_energy(atoms)
+    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
+    write_ensemble(tmp_path / "tiny.json", ["tiny-1", "tiny-2"], {"forces": half}, ["f.xyz"])
+    assert find_ensemble("tiny").factors == {"forces": 0.5}
+
+
+def test_a_file_keeps_members_and_factors(members, tmp_path):
+    """Fitted to frames, standard deviations are as large as errors there, in root mean square."""
+    files = saved(members, tmp_path)
+    frames = []
+    for seed in range(6):
+        atoms = bulk()
+        atoms.rattle(0.05, seed=seed)
+        results = {name: PETCalculator(members[0]).get_property(name, atoms) for name in NAMES}
+        rng = np.random.default_rng(seed)
+        atoms.info["REF_energy"] = results["energy"] + 0.3 * rng.normal()
+        atoms.arrays["REF_forces"] = results["forces"] + 0.1 * rng.normal(size=(16, 3))
+        frames.append(atoms)
+    ase.io.write(tmp_path / "others.xyz", frames)
+    target = tmp_path / "made" / "all.json"
+    target.parent.mkdir()
+    model = ",".join(map(str, files))
+    arguments = [model, "--validation", tmp_path / "others.xyz", "--output", target]
+    done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert "forces, 288 errors, meV/Å: rms error" in done.stderr
+    before = evaluate(make_calculator(model), frames).calibrations
+    after = evaluate(make_calculator(str(target)), frames).calibrations
+    for name, found in after.items():
+        assert found.factor == pytest.approx(1, abs=1e-6)
+        assert found.error == pytest.approx(before[name].error)
+    with pytest.raises(ValueError, match=r"all.json is an ensemble, and one model is needed"):
+        PETCalculator(target)
+    kept = json.loads(target.read_text())
+    assert kept["members"] == [f"../{file.name}" for file in files]
+    assert kept["factors"]["forces"] == pytest.approx(before["forces"].factor)
+    assert kept["information"]["before"]["forces"]["count"] == 288
+    for bad, message in (
+        ([files[0], "--validation", tmp_path / "others.xyz"], "is one model; name files"),
+        ([model, tmp_path / "others.xyz", "--validation", "f.xyz"], "needs no training frames"),
+        ([model, "--validation", "f.xyz", "--output", "all.yaml"], "has to end in .json"),
+        ([model], "give --validation"),
+    ):
+        done = CliRunner().invoke(app, ["fit-uncertainty", *map(str, bad)])
+        assert message in str(done.exception)
+
+
+def described(**changes):
+    tree = {"kind": "pointedge ensemble", "members": ["a", "b"], "factors": {}, "information": {}}
+    return json.dumps({**tree, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "another kind"),
+        ("[" * 100_000, "recursion"),
+        (described(kind="other"), "another kind"),
+        (described(size=3), "unexpected keyword argument 'size'"),
+        (described(members="ab"), "members are no list"),
+        (described(members=["a"]), "at least two members, not 1"),
+        (described(members=["a", 1]), "a member is no text"),
+        (described(members=["a", "bad.json"]), "is an ensemble itself; name its members"),
+        (described(members=["a", "os:abort"]), "os:abort would run code"),
+        (described(factors={"force": 1.0}), "there is no factor on 'force'"),
+        (described(factors={"forces": float("nan")}), "it must be positive"),
+        (described(factors={"forces": "1"}), "it must be positive"),
+        (described(factors=[]), "have to be a table"),
+        (described(information=None), "information no table"),
+    ],
+)
+def test_files_that_are_no_ensemble(tmp_path, text, message):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"bad.json is no ensemble of pointedge \(.*{message}"):
+        make_calculator(str(path))
+
+
+def test_members_that_are_not_there(tmp_path):
+    path = tmp_path / "good.json"
+    path.write_text(described())
+    with pytest.raises(ValueError, match=r"a member of .*good.json: .* no file 'a'"):
+        make_calculator(str(path))
+    with pytest.raises(ValueError, match=r"would run code .* takes any calculators"):
+        write_ensemble(tmp_path / "new.json", ["a", "os:abort"], {}, [])
+    with pytest.raises(ValueError, match=r"good.json' is an ensemble itself"):
+        make_calculator(f"{path},pet-water")
