@@ -21,7 +21,6 @@ from .settings import (
     FEATURES,
     OF_ENERGY,
     STANDARD_DEVIATIONS,
-    check_available,
     check_properties,
     has_features,
     knows_uncertainty,
@@ -64,11 +63,9 @@ class PotentialCalculator(Calculator):
             backward pass, and not the derivatives of the energy, which dynamics does not conserve
             then. Each structure's mean force is taken off.
         warn_above: warn of atoms whose energy has a larger standard deviation than this, eV.
-        compile: compile the network (not in this version).
 
     Raises:
         ValueError: a model, device, dtype or symmetrisation that does not exist.
-        NotImplementedError: compilation, which this version lacks.
     """
 
     implemented_properties = list(OF_ENERGY)  # noqa: RUF012 (the base class has it so)
@@ -84,10 +81,8 @@ class PotentialCalculator(Calculator):
         symmetrize: str | None = None,
         non_conservative: bool = False,
         warn_above: float | None = None,
-        compile: bool = False,
     ) -> None:
         super().__init__()
-        check_available(compile)
         target = read_device(device)
         potential = load_potential(
             model, architecture=self.architecture, symmetrize=symmetrize, direct=non_conservative

@@ -123,9 +123,3 @@ def warn_of_uncertain(results: dict[str, Any], warn_above: float | None, atoms: 
             f"{stds[worst]:.3g}: the model knows little like its environment.",
             stacklevel=2,
         )
-
-
-def check_available(compile: bool) -> None:
-    """Refuse what is not in this version, with NotImplementedError."""
-    if compile:
-        raise NotImplementedError("compile=True is not in this version of pointedge; leave it out.")

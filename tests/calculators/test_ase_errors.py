@@ -192,7 +192,6 @@ def test_no_structure_yet(calculator):
         ({"device": "meta"}, ValueError, "device 'meta' cannot be used ("),
         ({"device": "cuda:93"}, ValueError, "here: cpu"),
         ({"symmetrize": "esce"}, ValueError, "unknown symmetrize 'esce'; did you mean 'ecse'?"),
-        ({"compile": True}, NotImplementedError, "compile=True is not in this version"),
         ({"skin": -0.1}, ValueError, "-0.1 Å"),
         ({"skin": float("nan")}, ValueError, "nan Å"),
     ],
