@@ -72,6 +72,16 @@ def is_ensemble(model: str) -> bool:
     return _is_file(model) or several or bool(_packaged_members(model))
 
 
+def packaged_ensembles() -> dict[str, list[str]]:
+    """Members of packaged ensembles, by name: X of X-1, X-2, ..., unless a model is called X."""
+    packaged = packaged_models()
+    ensembles: dict[str, list[str]] = {}
+    for model in packaged:
+        if (found := re.fullmatch(r"(.+)-\d+", model)) and found[1] not in packaged:
+            ensembles.setdefault(found[1], []).append(model)
+    return ensembles
+
+
 def read_ensemble(path: Path) -> Ensemble:
     """Read a file that :func:`write_ensemble` wrote; its members may have moved with it.
 
@@ -138,9 +148,7 @@ def _is_file(model: str) -> bool:
 
 def _packaged_members(name: str) -> list[str]:
     """Packaged models that are numbered members of an ensemble of this name."""
-    packaged = packaged_models()
-    members = [model for model in packaged if re.fullmatch(rf"{re.escape(name)}-\d+", model)]
-    return [] if name in packaged else members
+    return packaged_ensembles().get(name, [])
 
 
 def write_ensemble(

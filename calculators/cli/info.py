@@ -3,39 +3,75 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..ensemble_files import Ensemble
 
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 
 
 def info(
     model: Annotated[
-        str, typer.Argument(help="a packaged name or a file, also a published PET (FILE@ENERGY)")
+        str,
+        typer.Argument(
+            help="a packaged name or a file, also a published PET (FILE@ENERGY), or an ensemble"
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all settings")] = False,
 ) -> None:
-    """Print a model's architecture, species, cutoff, baseline, training data and errors."""
+    """Print a model's architecture, species, cutoff, baseline, training data and errors.
+
+    Of an ensemble: its members, and the factors on their standard deviations.
+    """
+    from ..ensemble_files import find_ensemble
     from ..models import model_card
 
+    if (ensemble := find_ensemble(model)) is not None:
+        _print_ensemble(model, ensemble, as_json)
+        return
     card = model_card(model)
     if as_json:
         print(json.dumps(card, indent=2, ensure_ascii=False))
         return
+    _print_lines(card["name"], _lines(card))
+
+
+def _print_ensemble(model: str, ensemble: Ensemble, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(ensemble), indent=2, ensure_ascii=False))
+        return
+    lines = [(f"member {k}", member) for k, member in enumerate(ensemble.members, start=1)]
+    lines += [
+        (f"factor on the std of {name}", f"{value:.4g}") for name, value in ensemble.factors.items()
+    ]
+    if "validation" in ensemble.information:
+        lines.append(("calibrated on", _plain(ensemble.information["validation"])))
+    _print_lines(model, lines)
+
+
+def _print_lines(title: str, lines: list[tuple[str, str]]) -> None:
     from .options import print_table
 
     # The longest column would be right-aligned: values go into one left-aligned column instead.
-    width = max(len(name) for name, _ in _lines(card))
-    print_table([card["name"]], [[f"{name:<{width}}  {value}"] for name, value in _lines(card)])
+    width = max(len(name) for name, _ in lines)
+    print_table([title], [[f"{name:<{width}}  {value}"] for name, value in lines])
 
 
 def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
     from .models import training_files
 
     information = card["information"]
-    errors = information.get("validation_rmse", {})
-    rmse = ", ".join(f"{n} {v:.3g} {UNITS.get(n, '')}".rstrip() for n, v in errors.items())
+    rmse = {
+        kind: ", ".join(
+            f"{n} {v:.3g} {UNITS.get(n, '')}".rstrip()
+            for n, v in (information.get(f"{kind}_rmse") or {}).items()
+        )
+        for kind in ("validation", "test")
+    }
     baseline = ", ".join(f"{symbol} {energy:.6f}" for symbol, energy in card["baseline"].items())
     return [
         ("file", f"{card['file']} ({card['bytes'] / 1e6:.2f} MB)"),
@@ -53,7 +89,7 @@ def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
         ("trained on", training_files(information)),
         ("data sha256", str(information.get("training_data_sha256", "-"))),
         ("steps", str(information.get("steps", "-"))),
-        ("validation RMSE", rmse or "-"),
+        *((f"{kind} RMSE", text or "-") for kind, text in rmse.items()),
         ("code version", card["code_version"]),
         ("format version", str(card["format_version"])),
         *((f"config.{key}", _plain(value)) for key, value in card["config"].items()),

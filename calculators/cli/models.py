@@ -12,13 +12,18 @@ COLUMNS = (
     "cutoff / Å",
     "parameters",
     "trained on",
-    "force RMSE / meV/Å",
+    "force RMSE / meV/Å, validation",
+    "test",
     "size / MB",
 )
 
 
 def models() -> None:
-    """List the packaged models, with what they know and how large their force error is."""
+    """List the packaged models, with what they know and how large their force error is.
+
+    Validation frames chose the weights; test frames did not.
+    """
+    from ..ensemble_files import packaged_ensembles
     from ..models import model_card, packaged_models
     from .options import print_table
 
@@ -26,6 +31,8 @@ def models() -> None:
     if not paths:
         raise ValueError("no model is packaged with this version; train one, or give a file.")
     print_table(COLUMNS, [_row(model_card(path)) for path in paths.values()])
+    for name, members in packaged_ensembles().items():
+        print(f"{name}: the ensemble of {', '.join(members)}")
 
 
 def training_files(information: dict[str, Any]) -> str:
@@ -37,7 +44,7 @@ def training_files(information: dict[str, Any]) -> str:
 
 
 def _row(card: dict[str, Any]) -> list[str]:
-    error = card["information"].get("validation_rmse", {}).get("forces")
+    errors = [card["information"].get(f"{kind}_rmse") or {} for kind in ("validation", "test")]
     return [
         card["name"],
         card["architecture"],
@@ -45,6 +52,6 @@ def _row(card: dict[str, Any]) -> list[str]:
         f"{card['cutoff']:g}",
         f"{card['parameters']:,}",
         textwrap.shorten(training_files(card["information"]), 44, placeholder=" ..."),
-        "-" if error is None else f"{error:.1f}",
+        *(f"{found['forces']:.1f}" if "forces" in found else "-" for found in errors),
         f"{card['bytes'] / 1e6:.2f}",
     ]

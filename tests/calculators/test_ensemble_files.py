@@ -54,6 +54,17 @@ def test_names(members, tmp_path, monkeypatch):
     half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
     write_ensemble(tmp_path / "tiny.json", ["tiny-1", "tiny-2"], {"forces": half}, ["f.xyz"])
     assert find_ensemble("tiny").factors == {"forces": 0.5}
+    said = CliRunner().invoke(app, ["info", "tiny"]).stdout
+    assert [line.split() for line in said.splitlines()] == [
+        ["tiny"],
+        ["member", "1", "tiny-1"],
+        ["member", "2", "tiny-2"],
+        ["factor", "on", "the", "std", "of", "forces", "0.5"],
+        ["calibrated", "on", "f.xyz"],
+    ]
+    kept = json.loads((tmp_path / "tiny.json").read_text())
+    said = json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)
+    assert {"kind": kept["kind"], **said} == kept
 
 
 def test_a_file_keeps_members_and_factors(members, tmp_path):

@@ -29,6 +29,7 @@ def file(tmp_path):
     potential.information.update(
         training={"data": {"train": {"files": ["water/train.xyz"]}}},
         validation_rmse={"energy": 1.25, "forces": 42.125},
+        test_rmse={"forces": 57.5},
         training_data_sha256="abc",
         steps=7,
     )
@@ -184,8 +185,8 @@ def test_models_command(packaged):
     assert water.split()[:5] == ["pet-water", "pet", "H", "O", "3.5"]
     assert f"{parameters:,}" in water
     assert "water/train.xyz" in water
-    assert "42.1" in water
-    assert ice.split()[-3:-1] == ["-", "-"]
+    assert water.split()[-3:-1] == ["42.1", "57.5"]
+    assert ice.split()[-4:-1] == ["-", "-", "-"]
 
 
 def test_info_command(file):
@@ -196,6 +197,7 @@ def test_info_command(file):
         "19.74 Å⁻²",  # π²/(2w²)
         "H -13.600000, O -432.100000",
         "energy 1.25 meV/atom, forces 42.1 meV/Å",
+        "forces 57.5 meV/Å",
         "float64",
         "config.d_pet",
         "abc",
