@@ -75,6 +75,29 @@ def test_friction_fails():
     assert audit("drift", Friction(smooth), **FREE).status is Status.FAIL
 
 
+def test_a_wall_that_no_step_resolves_fails():
+    """Its extrapolation to no step is so uncertain that it excuses anything."""
+    moving = FREE["structures"]["free"].copy()
+    dynamics.draw_velocities(moving, dynamics.TEMPERATURE, np.random.default_rng(0))
+    way = np.sign(moving.get_momenta()[0, 0])
+    place, width, depth = moving.positions[0, 0] + 0.02 * way, 1e-3, 100.0  # Å, Å, eV
+
+    class Wall(Pair):
+        """The first atom falls deep as it passes a place."""
+
+        def calculate(self, atoms=None, *args, **kwargs):
+            super().calculate(atoms, *args, **kwargs)
+            x = way * (self.atoms.positions[0, 0] - place) / width
+            self.results["energy"] -= depth * (1 + np.tanh(x)) / 2
+            self.results["forces"][0, 0] += way * depth / (2 * width * np.cosh(x) ** 2)
+
+    found = audit("drift", Wall(smooth), **FREE)
+    assert found.status is Status.FAIL
+    assert [m.what for m in found.measured if m.status is Status.FAIL] == [
+        f"change of the total energy, free, {dynamics._largest_step(moving) / 4:g} fs"
+    ]
+
+
 def test_a_hard_cutoff_shows_in_the_crystal():
     found = audit("drift", Pair(shifted))
     assert found.status is not Status.PASS
