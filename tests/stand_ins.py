@@ -36,6 +36,10 @@ def alloy():
     return LennardJones(sigma=2.55, epsilon=0.8, rc=6.0, smooth=True)
 
 
+def stiffer_alloy():
+    return LennardJones(sigma=2.55, epsilon=0.9, rc=6.0, smooth=True)
+
+
 def oxide():
     return Oxide(2e-4)
 

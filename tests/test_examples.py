@@ -98,6 +98,14 @@ NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="need
             "0.02 ps of 2 beads, 0.04 ps classical",
             marks=[NEEDS_IPI, pytest.mark.slow],
         ),
+        (
+            "12_unsure.py",
+            [
+                *("out", "--model", "stand_ins:alloy,stand_ins:stiffer_alloy"),
+                *("--structure", "alloy.xyz", "--last", "300", "--limit", "0.2"),
+            ],
+            "above 0.2 eV/Å: first at",
+        ),
     ],
 )
 def test_scripts(script, arguments, found, tmp_path):
