@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ..potentials.graph import Graph
 from ..potentials.potential import Potential
 from .ase import MAX_EDGES, PotentialCalculator
-from .ensemble_files import SPREADS, read_factors
+from .ensemble_files import SPREADS, find_ensemble, read_factors
 from .graphs import Graphs
 from .inputs import InputError, check_structure, snapshot
 from .settings import OF_ENERGY, check_properties
@@ -36,11 +36,13 @@ class EnsembleCalculator(Calculator):
     one graph; calculators of other packages are asked one after the other.
 
     Args:
-        members: at least two: models, see :class:`.ase.PotentialCalculator`, or ASE calculators.
+        members: the name or file of an ensemble ("mace-water-ensemble", see
+            :mod:`.ensemble_files`), or a list of at least two models, see
+            :class:`.ase.PotentialCalculator`, or ASE calculators.
         device, dtype, symmetrize: of members that are given as models.
         skin: of the shared neighbour list, Å.
         factors: on standard deviations of "energy", "forces" and "stress", that make them as large
-            as errors (``pointedge fit-uncertainty``); default: 1.
+            as errors (``pointedge fit-uncertainty``); default: those of the ensemble, else 1.
 
     Raises:
         ValueError: fewer than two members, a model that does not exist, or a factor that is not
@@ -49,7 +51,7 @@ class EnsembleCalculator(Calculator):
 
     def __init__(
         self,
-        members: Sequence[str | Path | Potential | Any],
+        members: str | Path | Sequence[str | Path | Potential | Any],
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -58,9 +60,13 @@ class EnsembleCalculator(Calculator):
         factors: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(members, str | Path) or len(members) < 2:
-            count = 1 if isinstance(members, str | Path) else len(members)
-            raise ValueError(f"an ensemble has at least two members, not {count}; give a list.")
+        if isinstance(members, str | Path):
+            ensemble = find_ensemble(str(members))
+            if ensemble is None:
+                raise ValueError(f"{members} is no ensemble; name one, or give a list of members.")
+            members, factors = ensemble.members, factors or ensemble.factors
+        if len(members) < 2:
+            raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
         options: dict[str, Any] = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
         self.members = [
             PotentialCalculator(member, **options)

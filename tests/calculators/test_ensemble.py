@@ -84,9 +84,10 @@ def test_what_members_lack(members):
 
 
 def test_an_ensemble_of_one(members):
-    for one in (members[:1], "pet-water"):
-        with pytest.raises(ValueError, match="at least two members, not 1"):
-            EnsembleCalculator(one)
+    with pytest.raises(ValueError, match="at least two members, not 1"):
+        EnsembleCalculator(members[:1])
+    with pytest.raises(ValueError, match="pet-water is no ensemble; name one, or give a list"):
+        EnsembleCalculator("pet-water")
 
 
 @pytest.mark.parametrize("kind", structures())

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pointedge.calculators import (
+    EnsembleCalculator,
     PETCalculator,
     ensemble_files,
     loading,
@@ -18,6 +19,7 @@ from pointedge.calculators.evaluation import evaluate
 from pointedge.calculators.models import make_calculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.calibration import Calibration
+from pointedge.potentials.packaged import packaged_folder
 
 from .conftest import bulk, small_potential
 
@@ -65,6 +67,21 @@ def test_names(members, tmp_path, monkeypatch):
     kept = json.loads((tmp_path / "tiny.json").read_text())
     said = json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)
     assert {"kind": kept["kind"], **said} == kept
+
+
+def test_the_packaged_ensemble_knows_the_liquid():
+    """Its standard deviations are small there, and grow where it is squeezed or drawn out."""
+    ensemble = EnsembleCalculator("mace-water-ensemble")
+    assert len(ensemble.members) == 4
+    assert ensemble.factors["forces"] > 1
+    liquid = ase.io.read(packaged_folder("structures") / "water-64.xyz")
+    found = []
+    for scale in (1.0, 0.9, 1.1):
+        atoms = liquid.copy()
+        atoms.set_cell(scale * liquid.cell, scale_atoms=True)
+        found.append(np.sqrt(np.mean(ensemble.get_property("forces_std", atoms) ** 2)))
+    assert 0.02 < found[0] < 0.1  # eV/Å
+    assert min(found[1:]) > 2 * found[0]
 
 
 def test_a_file_keeps_members_and_factors(members, tmp_path):
