@@ -42,7 +42,7 @@ def fragments(count: int, rng: np.random.Generator) -> list[Atoms]:
     crystal = bulk("W", "bcc", LATTICE, cubic=True).repeat(4)
     order = np.argsort(crystal.get_distances(0, range(len(crystal)), mic=True))
     around = crystal.get_distances(0, order, mic=True, vector=True)
-    found = []
+    found: list[Atoms] = []
     while len(found) < count:
         size = int(rng.integers(3, 16))
         chosen = np.sort(rng.choice(min(2 * size, 27), size, replace=False))
