@@ -14,7 +14,13 @@ from ase.calculators.lj import LennardJones
 from typer import Typer
 from typer.testing import CliRunner
 
-from pointedge.calculators import PETCalculator, PotentialCalculator, loading, models
+from pointedge.calculators import (
+    PETCalculator,
+    PotentialCalculator,
+    ensemble_files,
+    loading,
+    models,
+)
 from pointedge.calculators.cli.info import info as info_command
 from pointedge.calculators.cli.models import models as models_command
 from pointedge.potentials import checkpoint
@@ -43,7 +49,7 @@ def packaged(monkeypatch, file, tmp_path):
     other = tmp_path / "pet-ice.safetensors"
     checkpoint.save(small_potential(dtype=torch.float32), other)
     paths = {"pet-water": file, "pet-ice": other}
-    for module in (loading, models):
+    for module in (ensemble_files, loading, models):
         monkeypatch.setattr(module, "packaged_models", lambda: paths)
     return paths
 
