@@ -56,20 +56,22 @@ def find_ensemble(model: str) -> Ensemble | None:
     """
     if _is_file(model):
         return read_ensemble(Path(model))
-    if not is_ensemble(model):
+    if _is_list(model):
+        members = [member.strip() for member in model.split(",")]
+    elif model in (packaged := packaged_ensembles()):
+        file = packaged_folder("models") / f"{model}{SUFFIX}"
+        if file.is_file():
+            return read_ensemble(file)
+        members = packaged[model]
+    else:
         return None
-    file = packaged_folder("models") / f"{model}{SUFFIX}"
-    if "," not in model and file.is_file():
-        return read_ensemble(file)
-    members = [m.strip() for m in model.split(",")] if "," in model else _packaged_members(model)
     _check_members(members)
     return Ensemble(members)
 
 
 def is_ensemble(model: str) -> bool:
     """Whether a MODEL argument stands for several models."""
-    several = "," in model and not Path(model).is_file()
-    return _is_file(model) or several or bool(_packaged_members(model))
+    return _is_file(model) or _is_list(model) or model in packaged_ensembles()
 
 
 def packaged_ensembles() -> dict[str, list[str]]:
@@ -146,9 +148,8 @@ def _is_file(model: str) -> bool:
     return Path(model).suffix == SUFFIX and Path(model).is_file()
 
 
-def _packaged_members(name: str) -> list[str]:
-    """Packaged models that are numbered members of an ensemble of this name."""
-    return packaged_ensembles().get(name, [])
+def _is_list(model: str) -> bool:
+    return "," in model and not Path(model).is_file()
 
 
 def write_ensemble(

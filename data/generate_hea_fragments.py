@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 
-from ..calculators import MACENetCalculator
+from pointedge.calculators import MACENetCalculator
 
 ELEMENTS = ("Nb", "Mo", "Ta", "W")
 LATTICE = 3.24  # Å, of the random alloy
