@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 
 from ..potentials.graph import Graph
 from ..potentials.neighbors.cells import volume
 from ..potentials.potential import Potential
+from .base import CheckedCalculator
 from .graphs import Graphs
-from .inputs import InputError, check_structure, snapshot
+from .inputs import check_structure
 from .loading import load_potential
 from .settings import (
     FEATURES,
     OF_ENERGY,
     STANDARD_DEVIATIONS,
-    check_properties,
     has_features,
     knows_uncertainty,
     offered_properties,
@@ -31,13 +30,11 @@ from .settings import (
     warn_of_uncertain,
 )
 
-# Edges of one model run of `calculate_many`. On a CPU anything above a thousand is as fast.
-MAX_EDGES = 30_000
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))  # xx, yy, zz, yz, xz, xy
 DERIVATIVES = frozenset({"forces", "stress"})
 
 
-class PotentialCalculator(Calculator):
+class PotentialCalculator(CheckedCalculator):
     """Energy (eV), energies (N,) (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³) of a potential.
 
     Of one that predicts them, also dipole (3,) (e·Å) and polarizability (3, 3) (its labels' unit).
@@ -98,74 +95,14 @@ class PotentialCalculator(Calculator):
             direct=non_conservative,
         )
         self.warn_above = read_threshold(warn_above, uncertain)
+        self.inputs = potential.inputs
         self._graphs = Graphs([potential], skin)
-        self._state: dict[str, np.ndarray] = {}
         self.parameters.update(  # ASE writes these into trajectories and databases
             model=str(model) if isinstance(model, str | Path) else type(model).__name__,
             device=str(target),
             dtype=str(potential.dtype).removeprefix("torch."),
             skin=skin,
         )
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        """Compute what is asked for, and what comes with it, into ``results``."""
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise InputError("the calculator has no structure yet; give it atoms.")
-        check_properties(properties, self.implemented_properties)
-        check_structure(atoms, self.potential, properties)
-        graph = self._graphs.of(atoms)
-        if self.warn_above is not None:
-            properties = [*properties, *STANDARD_DEVIATIONS]
-        (self.results,) = self.evaluate(graph, properties)
-        warn_of_uncertain(self.results, self.warn_above, atoms)
-        self._state = snapshot(atoms, self.potential.inputs)
-        self.atoms = atoms.copy()
-
-    def calculate_many(
-        self,
-        structures: Sequence[Atoms],
-        properties: Sequence[str] = ("energy", "forces"),
-        *,
-        max_edges: int = MAX_EDGES,
-    ) -> list[dict[str, Any]]:
-        """Compute properties of many structures, several in each run of the model.
-
-        Args:
-            structures: any number; they and the calculator's own results stay as they are.
-            properties: keys of the dictionaries returned, one for each structure.
-            max_edges: largest number of edges in a run; a structure with more runs alone.
-
-        Raises:
-            InputError, PropertyNotImplementedError: as for one structure, naming its index.
-        """
-        if isinstance(structures, Atoms):
-            raise InputError("calculate_many takes a list of structures; give [atoms].")
-        check_properties(properties, self.implemented_properties)
-        structures = list(structures)
-        for k, atoms in enumerate(structures):
-            check_structure(atoms, self.potential, properties, f"structure {k}")
-        batches = self._graphs.batches(structures, max_edges)
-        results = [r for graph in batches for r in self.evaluate(graph, properties)]
-        return [{name: result[name] for name in properties} for result in results]
-
-    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """Names of what differs from the last calculation; numbers are compared exactly."""
-        if self.atoms is None or not self._state:
-            return list(all_changes)
-        now, last = snapshot(atoms, self.potential.inputs), self._state
-        return [name for name in now if not np.array_equal(now[name], last[name])]
-
-    def set(self, **settings: Any) -> dict[str, Any]:
-        """Refuse: the settings are fixed when the calculator is made."""
-        if settings:
-            raise ValueError(f"{', '.join(settings)} cannot be changed; make a new calculator.")
-        return {}
 
     def evaluate(self, graph: Graph, properties: Sequence[str]) -> list[dict[str, Any]]:
         """Results of each structure of a graph, unchecked; nothing is remembered.
@@ -210,6 +147,23 @@ class PotentialCalculator(Calculator):
                 if np.isfinite(stress).all():
                     result["stress"] = stress[VOIGT]
         return results
+
+    def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
+        check_structure(atoms, self.potential, properties, where)
+
+    def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
+        graph = self._graphs.of(atoms)
+        if self.warn_above is not None:
+            properties = [*properties, *STANDARD_DEVIATIONS]
+        (results,) = self.evaluate(graph, properties)
+        warn_of_uncertain(results, self.warn_above, atoms)
+        return results
+
+    def _results_of_many(
+        self, structures: Sequence[Atoms], properties: Sequence[str], max_edges: int
+    ) -> list[dict[str, Any]]:
+        batches = self._graphs.batches(structures, max_edges)
+        return [result for graph in batches for result in self.evaluate(graph, properties)]
 
 
 class PETCalculator(PotentialCalculator):

@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 COMMON = ("energy", "forces", "stress")  # what a calculator that says nothing is believed to give
 MOMENTS = ("dipole", "polarizability")
 QUANTITIES = (*KINDS,)
-SPREADS = ("energy_std", "forces_std")  # standard deviations that a calculator may have
+COMPARED_STDS = ("energy_std", "forces_std")  # standard deviations that a calculator may have
 GETTERS: dict[str, Callable[[Atoms], Any]] = {  # forces first, since they give the energy too
     "forces": Atoms.get_forces,
     "stress": partial(Atoms.get_stress, voigt=False),
@@ -101,12 +101,12 @@ class Comparison:
         found = {
             **labels,
             **{
-                name if name in SPREADS else f"predicted_{name}": v
+                name if name in COMPARED_STDS else f"predicted_{name}": v
                 for name, v in predictions.items()
             },
         }
         columns = {}
-        for name in (*QUANTITIES, *(f"predicted_{name}" for name in QUANTITIES), *SPREADS):
+        for name in (*QUANTITIES, *(f"predicted_{name}" for name in QUANTITIES), *COMPARED_STDS):
             shape = shapes.get(name.removeprefix("predicted_").removesuffix("_std"), (1, 3, 3))
             value_or_nan = np.broadcast_to(found.get(name, np.array(np.nan)), shape)
             columns[name] = value_or_nan.astype(np.float64)
@@ -171,7 +171,7 @@ def wanted(calculator: Any, labels: dict[str, Array]) -> tuple[str, ...]:
     With standard deviations of these, where it has them.
     """
     given = [q for q in labels if implements(calculator, q)]
-    spreads = [f"{q}_std" for q in given if f"{q}_std" in SPREADS]
+    spreads = [f"{q}_std" for q in given if f"{q}_std" in COMPARED_STDS]
     return (*given, *(name for name in spreads if implements(calculator, name)))
 
 

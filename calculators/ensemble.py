@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 
 from ..potentials.graph import Graph
 from ..potentials.potential import Potential
-from .ase import MAX_EDGES, PotentialCalculator
+from .ase import PotentialCalculator
+from .base import CheckedCalculator
 from .ensemble_files import SPREADS, find_ensemble, read_factors
 from .graphs import Graphs
-from .inputs import InputError, check_structure, snapshot
-from .settings import OF_ENERGY, check_properties
+from .inputs import check_structure
+from .settings import OF_ENERGY
 
 MEANS = (*OF_ENERGY, "dipole", "polarizability")
 
 
-class EnsembleCalculator(Calculator):
+class EnsembleCalculator(CheckedCalculator):
     """Means of energy (eV), forces (N, 3) (eV/Å), stress (6,) (eV/Å³) and more of several models.
 
     ``results["energy_std"]``, ``["forces_std"]`` and ``["stress_std"]``, of the same shapes and
@@ -78,7 +78,7 @@ class EnsembleCalculator(Calculator):
         self._ours = [m for m in self.members if isinstance(m, PotentialCalculator)]
         self._others = [m for m in self.members if not isinstance(m, PotentialCalculator)]
         self._graphs = Graphs([m.potential for m in self._ours], skin) if self._ours else None
-        self._state: dict[str, np.ndarray] = {}
+        self.inputs = self._graphs.inputs if self._graphs else ()
         offers = [getattr(m, "implemented_properties", SPREADS) for m in self.members]
         common = [n for n in MEANS if all(n in offered for offered in offers)]
         spreads = [f"{name}_std" for name in SPREADS if name in common]
@@ -90,79 +90,35 @@ class EnsembleCalculator(Calculator):
             factors=dict(self.factors),
         )
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        """Compute what is asked for, and the spreads of what comes with it, into ``results``."""
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise InputError("the calculator has no structure yet; give it atoms.")
-        asked = self._asked(properties)
-        self._check(atoms, asked)
-        (ours,) = self._of_graph(self._graphs.of(atoms), asked) if self._graphs else ([],)
-        self.results = self._joined([*ours, *self._of_others(atoms, asked)])
-        self._state = snapshot(atoms, self._graphs.inputs if self._graphs else ())
-        self.atoms = atoms.copy()
-
-    def calculate_many(
-        self,
-        structures: Sequence[Atoms],
-        properties: Sequence[str] = ("energy", "forces"),
-        *,
-        max_edges: int = MAX_EDGES,
-    ) -> list[dict[str, Any]]:
-        """Compute properties of many structures, several in each run of a model.
-
-        As :meth:`.ase.PotentialCalculator.calculate_many`; calculators of other packages are asked
-        about one structure after the other.
-
-        Raises:
-            InputError, PropertyNotImplementedError: as for one structure, naming its index.
-        """
-        if isinstance(structures, Atoms):
-            raise InputError("calculate_many takes a list of structures; give [atoms].")
-        structures = list(structures)
-        asked = self._asked(properties)
-        for k, atoms in enumerate(structures):
-            self._check(atoms, asked, f"structure {k}")
-        ours: list[list[dict[str, Any]]] = [[] for _ in structures]
-        if self._graphs is not None:
-            graphs = self._graphs.batches(structures, max_edges)
-            ours = [found for graph in graphs for found in self._of_graph(graph, asked)]
-        results = (
-            self._joined([*found, *self._of_others(_free(atoms), asked)])
-            for found, atoms in zip(ours, structures, strict=True)
-        )
-        return [{name: result[name] for name in properties} for result in results]
-
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Names of what differs from the last calculation, for any member."""
-        if self.atoms is None or not self._state:
-            return list(all_changes)
-        now, last = snapshot(atoms, self._graphs.inputs if self._graphs else ()), self._state
-        changes = {name for name in now if not np.array_equal(now[name], last[name])}
+        changes = set(super().check_state(atoms, tol))
         for member in self._others:  # these know what they read
             if hasattr(member, "check_state"):
                 changes.update(member.check_state(atoms))
         return sorted(changes)
 
-    def set(self, **settings: Any) -> dict[str, Any]:
-        """Refuse: the settings are fixed when the calculator is made."""
-        if settings:
-            raise ValueError(f"{', '.join(settings)} cannot be changed; make a new calculator.")
-        return {}
-
-    def _asked(self, properties: Sequence[str]) -> list[str]:
-        """What members are asked for, so that there is a mean or a spread of it."""
-        check_properties(properties, self.implemented_properties)
-        return sorted({name.removesuffix("_std") for name in properties})
-
-    def _check(self, atoms: Atoms, asked: Sequence[str], where: str = "the structure") -> None:
+    def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
         for member in self._ours:
-            check_structure(atoms, member.potential, asked, where)
+            check_structure(atoms, member.potential, _means(properties), where)
+
+    def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
+        asked = _means(properties)
+        (ours,) = self._of_graph(self._graphs.of(atoms), asked) if self._graphs else ([],)
+        return self._joined([*ours, *self._of_others(atoms, asked)])
+
+    def _results_of_many(
+        self, structures: Sequence[Atoms], properties: Sequence[str], max_edges: int
+    ) -> list[dict[str, Any]]:
+        asked = _means(properties)
+        ours: list[list[dict[str, Any]]] = [[] for _ in structures]
+        if self._graphs is not None:
+            graphs = self._graphs.batches(structures, max_edges)
+            ours = [found for graph in graphs for found in self._of_graph(graph, asked)]
+        return [
+            self._joined([*found, *self._of_others(_free(atoms), asked)])
+            for found, atoms in zip(ours, structures, strict=True)
+        ]
 
     def _of_graph(self, graph: Graph, asked: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Results of our members, for each structure of a graph.
@@ -195,6 +151,11 @@ class EnsembleCalculator(Calculator):
                 std = self.factors[name] * values.std(axis=0, ddof=1)
                 results[f"{name}_std"] = _plain(std)
         return results
+
+
+def _means(properties: Sequence[str]) -> list[str]:
+    """What members are asked for, so that there is a mean or a spread of it."""
+    return sorted({name.removesuffix("_std") for name in properties})
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..potentials.files import UnwrittenError, check_writable, replacing
 from ..potentials.neighbors.cells import volume
-from .comparison import COMMON, SPREADS, Frame, chunks, implements, predict
+from .comparison import COMMON, COMPARED_STDS, Frame, chunks, implements, predict
 
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
 REPLACED = ("energy", "free_energy", "forces", "stress")  # results that a model gives anew
@@ -132,7 +132,7 @@ def _predictions(
     calculator: Any, frames: Iterable[Frame]
 ) -> Iterator[tuple[list[Frame], list[dict[str, Any]]]]:
     """Chunks of frames and what is predicted for them, by ASE's names and in its shapes."""
-    given = [name for name in (*COMMON, *SPREADS) if implements(calculator, name)]
+    given = [name for name in (*COMMON, *COMPARED_STDS) if implements(calculator, name)]
     if "energy" not in given:
         raise ValueError("the model gives no energy to write; take one that does.")
     for chunk in chunks(frames, CHUNK):
@@ -153,7 +153,7 @@ def _predictions(
 
 def _parted(prediction: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Results that ASE knows, and standard deviations."""
-    spreads = {name: prediction[name] for name in SPREADS if name in prediction}
+    spreads = {name: prediction[name] for name in COMPARED_STDS if name in prediction}
     if "energy_std" in spreads:
         spreads["energy_std"] = float(spreads["energy_std"])
     if "forces_std" in spreads:
