@@ -102,6 +102,8 @@ class PotentialCalculator(CheckedCalculator):
             device=str(target),
             dtype=str(potential.dtype).removeprefix("torch."),
             skin=skin,
+            **({"symmetrize": symmetrize} if symmetrize else {}),
+            **({"non_conservative": True} if non_conservative else {}),
         )
 
     def evaluate(self, graph: Graph, properties: Sequence[str]) -> list[dict[str, Any]]:

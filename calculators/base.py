@@ -29,6 +29,11 @@ class CheckedCalculator(Calculator):
         super().__init__()
         self._state: dict[str, np.ndarray] = {}
 
+    def __repr__(self) -> str:
+        """As in a database: the class, and what ASE writes of its settings."""
+        settings = (f"{name}={value!r}" for name, value in self.parameters.items())
+        return f"{type(self).__name__}({', '.join(settings)})"
+
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -88,6 +88,7 @@ class EnsembleCalculator(CheckedCalculator):
                 getattr(m, "parameters", {}).get("model", type(m).__name__) for m in self.members
             ],
             factors=dict(self.factors),
+            **({"symmetrize": symmetrize} if symmetrize else {}),
         )
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:

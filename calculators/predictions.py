@@ -28,6 +28,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..potentials.files import UnwrittenError, check_writable, replacing
 from ..potentials.neighbors.cells import volume
+from .base import CheckedCalculator
 from .comparison import COMMON, COMPARED_STDS, Frame, chunks, implements, predict
 
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
@@ -89,6 +90,8 @@ def _copy_database(
 ) -> Predicted:
     """A copy of the whole file, whose rows are then updated where they are."""
     counts = []
+    known = calculator.parameters if isinstance(calculator, CheckedCalculator) else {}
+    settings = {**known, "model": model}
     with _database_copy(source, target) as database:
         ids = [row.id for row in database.select(columns=["id"], include_data=False)]
         expect(len(ids))
@@ -97,7 +100,7 @@ def _copy_database(
             with database:  # one transaction
                 for frame, prediction in zip(chunk, predictions, strict=True):
                     row = database.get(id=frame.index)
-                    keys, data = _update_row(row, *_parted(prediction), model)
+                    keys, data = _update_row(row, *_parted(prediction), settings)
                     for name in database._get_external_table_names():  # these are there already
                         row.__dict__.pop(name, None)
                     database.write(row, keys, data, id=row.id)
@@ -176,7 +179,7 @@ def _updated(atoms: Atoms, results: dict[str, Any], spreads: dict[str, Any]) -> 
 
 
 def _update_row(
-    row: AtomsRow, results: dict[str, Any], spreads: dict[str, Any], model: str
+    row: AtomsRow, results: dict[str, Any], spreads: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give a row new results; returns its keys and data, to which the old ones were added."""
     keys, data = dict(row.key_value_pairs), dict(row.data)
@@ -186,7 +189,7 @@ def _update_row(
             place.setdefault(f"REF_{name}", row.__dict__.pop(name))
     for name, value in spreads.items():
         _replace(data if np.ndim(value) else keys, name, value)
-    row.__dict__.update(results, calculator="pointedge", calculator_parameters={"model": model})
+    row.__dict__.update(results, calculator="pointedge", calculator_parameters=settings)
     return keys, data
 
 

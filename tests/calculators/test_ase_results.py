@@ -143,6 +143,14 @@ def test_default_dtype_is_the_models_own():
     assert PETCalculator(small_potential(dtype=torch.float32)).parameters["dtype"] == "float32"
 
 
+def test_what_trajectories_and_databases_keep_of_the_settings():
+    calculator = PETCalculator(small_potential(), dtype="float32", symmetrize="ecse")
+    kept = {"model": "Potential", "device": "cpu", "dtype": "float32", "skin": 0.5}
+    assert calculator.parameters == {**kept, "symmetrize": "ecse"}
+    text = "model='Potential', device='cpu', dtype='float32', skin=0.5, symmetrize='ecse'"
+    assert repr(calculator) == f"PETCalculator({text})"
+
+
 def test_the_calculator_has_a_frozen_copy_of_the_potential():
     potential = small_potential()
     calculator = PETCalculator(potential, dtype="float32")
