@@ -152,6 +152,11 @@ def test_training_on_a_known_test_split_is_refused():
     refuse_known_tests(["0" * 16], known_test_frames())
 
 
+def test_known_test_frames_are_those_of_our_own_mno():
+    for atoms in ase.io.iread(find_file("mno/frames.xyz", Path())):
+        assert (frame_hash(atoms) in known_test_frames()) == (atoms.info["split"] == "test")
+
+
 NEEDS_DATA = pytest.mark.skipif("POINTEDGE_DATA" not in os.environ, reason="needs POINTEDGE_DATA")
 
 
