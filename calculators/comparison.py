@@ -19,15 +19,20 @@ Integers = NDArray[np.int64]
 COMMON = ("energy", "forces", "stress")  # what a calculator that says nothing is believed to give
 MOMENTS = ("dipole", "polarizability")
 QUANTITIES = (*KINDS,)
-COMPARED_STDS = ("energy_std", "forces_std")  # standard deviations that a calculator may have
+COMPARED_STDS = tuple(f"{name}_std" for name in COMMON)  # that a calculator may have
+
+
+def _property(name: str, atoms: Atoms) -> Any:
+    return atoms.calc.get_property(name, atoms)
+
+
 GETTERS: dict[str, Callable[[Atoms], Any]] = {  # forces first, since they give the energy too
     "forces": Atoms.get_forces,
     "stress": partial(Atoms.get_stress, voigt=False),
     "energy": Atoms.get_potential_energy,
     "dipole": Atoms.get_dipole_moment,
-    "polarizability": lambda atoms: atoms.calc.get_property("polarizability", atoms),
-    "energy_std": lambda atoms: atoms.calc.get_property("energy_std", atoms),
-    "forces_std": lambda atoms: atoms.calc.get_property("forces_std", atoms),
+    "polarizability": partial(_property, "polarizability"),
+    **{name: partial(_property, name) for name in COMPARED_STDS},
 }
 FAILURES = (ValueError, LookupError, RuntimeError, ArithmeticError)  # what calculators raise
 
@@ -70,7 +75,8 @@ class Comparison:
         stress, predicted_stress: (F, 3, 3) eV/Å³.
         dipole, predicted_dipole: (F, 3) e·Å.
         polarizability, predicted_polarizability: (F, 3, 3), in the unit of the labels.
-        energy_std, forces_std: (F,) eV and (N, 3) eV/Å, standard deviations of predictions.
+        energy_std, forces_std, stress_std: (F,) eV, (N, 3) eV/Å and (F, 3, 3) eV/Å³, standard
+            deviations of predictions.
     """
 
     files: NDArray[np.str_]
@@ -90,6 +96,7 @@ class Comparison:
     predicted_polarizability: Array
     energy_std: Array
     forces_std: Array
+    stress_std: Array
 
     @classmethod
     def of(

@@ -39,7 +39,7 @@ class Ensemble:
 
     Attributes:
         members: MODELs.
-        factors: on standard deviations, by "energy" and "forces".
+        factors: on standard deviations, by "energy", "forces" and "stress".
         information: how standard deviations fitted errors, and the frames of that.
     """
 
@@ -163,7 +163,7 @@ def write_ensemble(
     Args:
         path: ends in .json. Members that are files are named relative to its folder.
         members: MODELs.
-        calibrations: of "energy_per_atom" and "forces", of the members without factors.
+        calibrations: of "energy_per_atom", "forces" and "stress", of the members without factors.
         frames: names of the files.
 
     Raises:
@@ -178,8 +178,8 @@ def write_ensemble(
     }
     if not factors:
         raise ValueError(
-            "the frames cannot calibrate the ensemble: none has a label of energy or forces about "
-            "which members differ; give labelled frames that no member was trained on."
+            "the frames cannot calibrate the ensemble: none has a label of energy, forces or "
+            "stress about which members differ; give labelled frames that no member was trained on."
         )
     folder = path.absolute().parent
     names = [

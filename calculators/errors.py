@@ -157,6 +157,7 @@ def calibrations(c: Comparison) -> dict[str, Calibration]:
     found = {
         "energy_per_atom": (c.energy_std / c.sizes, energy_error(c)),
         "forces": (c.forces_std, c.error("forces")),
+        "stress": (c.stress_std, c.error("stress")),
     }
     known = {name: ~np.isnan(stds + errors) for name, (stds, errors) in found.items()}
     return {

@@ -34,6 +34,7 @@ from .comparison import COMMON, COMPARED_STDS, Frame, chunks, implements, predic
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
 REPLACED = ("energy", "free_energy", "forces", "stress")  # results that a model gives anew
 UNWRITTEN = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+OF_VOLUME = ("stress", "stress_std")  # only where the cell spans one
 CHUNK = 4_000  # atoms that are handed to the calculator at once
 
 
@@ -58,7 +59,7 @@ def predict_file(
 ) -> Predicted:
     """Write a copy of a file with predictions: energy (eV), forces (eV/Å), stress (eV/Å³).
 
-    Stress is given where the cell spans a volume, and standard deviations (eV, eV/Å) where the
+    Stress is given where the cell spans a volume, and standard deviations (same units) where the
     model has them. In a database, ids, times, keys, data and
     metadata stay; rows are searched by energy as usual.
 
@@ -140,7 +141,7 @@ def _predictions(
         raise ValueError("the model gives no energy to write; take one that does.")
     for chunk in chunks(frames, CHUNK):
         asked = [
-            tuple(n for n in given if n != "stress" or volume(np.asarray(frame.atoms.cell)))
+            tuple(n for n in given if n not in OF_VOLUME or volume(np.asarray(frame.atoms.cell)))
             for frame in chunk
         ]
         predictions: list[dict[str, Any]] = []
@@ -148,8 +149,9 @@ def _predictions(
             prediction: dict[str, Any] = dict(found)
             prediction["energy"] = float(found["energy"])
             prediction["free_energy"] = prediction["energy"]
-            if "stress" in found:
-                prediction["stress"] = full_3x3_to_voigt_6_stress(found["stress"])
+            for name in OF_VOLUME:
+                if name in found:
+                    prediction[name] = full_3x3_to_voigt_6_stress(found[name])
             predictions.append(prediction)
         yield chunk, predictions
 
@@ -173,7 +175,7 @@ def _updated(atoms: Atoms, results: dict[str, Any], spreads: dict[str, Any]) -> 
             place = twin.arrays if name == "forces" else twin.info
             place.setdefault(f"REF_{name}", old.pop(name))
     for name, value in spreads.items():
-        _replace(twin.arrays if np.ndim(value) else twin.info, name, value)
+        _replace(twin.arrays if name == "forces_std" else twin.info, name, value)
     twin.calc = SinglePointCalculator(twin, **old, **results)
     return twin
 

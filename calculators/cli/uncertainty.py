@@ -32,8 +32,8 @@ def fit_uncertainty(
 
     One model (PET, MACE): the features of the training frames say what it knows, the errors of the
     validation frames what that means in eV (last-layer prediction rigidity). Several models,
-    separated by commas: factors on their standard deviations of energy and forces, in a file that
-    is a MODEL of its own.
+    separated by commas: factors on their standard deviations of energy, forces and stress, in a
+    file that is a MODEL of its own.
     """
     from ..ensemble_files import SUFFIX, find_ensemble
 

@@ -11,18 +11,24 @@ from pointedge.calculators.evaluation import evaluate
 from pointedge.potentials.calibration import Calibration
 
 from .conftest import small_potential
-from .labelled import Told, frame
+from .labelled import VOIGT, Told, frame
+
+FULL = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # of ASE's order, the nine components
 
 
 class Unsure(Told):
     """Says how sure it is, too, as the structure tells."""
 
-    implemented_properties = [*Told.implemented_properties, "energy_std", "forces_std"]  # noqa: RUF012
+    implemented_properties = [  # noqa: RUF012
+        *Told.implemented_properties,
+        *(f"{name}_std" for name in ("energy", "forces", "stress")),
+    ]
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=()):
         super().calculate(atoms, properties, system_changes)
         self.results["energy_std"] = atoms.info["told_energy_std"]
         self.results["forces_std"] = atoms.arrays["told_forces_std"]
+        self.results["stress_std"] = atoms.info["told_stress_std"][VOIGT]
 
 
 def unsure_frames(count=50, size=4):
@@ -36,6 +42,9 @@ def unsure_frames(count=50, size=4):
         stds = rng.uniform(0.01, 0.3, size=(size, 3))
         atoms.arrays["told_forces_std"] = stds
         atoms.arrays["told_forces"] = atoms.arrays["REF_forces"] + stds * rng.normal(size=(size, 3))
+        stds = np.full((3, 3), rng.uniform(0.01, 0.3))  # one random number: as symmetric as stress
+        atoms.info["told_stress_std"] = stds
+        atoms.info["told_stress"] = atoms.info["REF_stress"] + stds * rng.normal()
         data.append(atoms)
     return data
 
@@ -57,21 +66,24 @@ def test_numbers_against_scipy():
 def test_of_a_calculator_that_knows(capsys, tmp_path):
     data = unsure_frames()
     found = evaluate(Unsure(), data, model="m")
-    energies, forces = (found.calibrations[name] for name in ("energy_per_atom", "forces"))
-    assert (energies.count, forces.count) == (50, 600)
+    energies, forces, stress = found.calibrations.values()
+    assert (energies.count, forces.count, stress.count) == (50, 600, 450)
     assert_allclose(energies.error, found.overall.energy_per_atom.rmse, rtol=1e-12)
     assert_allclose(forces.error, found.overall.forces.rmse, rtol=1e-12)
+    assert_allclose(stress.error, found.overall.stress.rmse, rtol=1e-12)
     mean_square = np.mean([(10 * (k + 1) / 4) ** 2 for k in range(50)])
     assert_allclose(energies.std, np.sqrt(mean_square), rtol=1e-12)  # meV/atom
     assert forces.within_one == pytest.approx(0.683, abs=0.06)
     assert forces.within_two == pytest.approx(0.954, abs=0.03)
     assert forces.correlation > 0.4
+    assert stress.factor == pytest.approx(1, abs=0.3)  # 50 draws
     assert found.to_dict()["calibration"]["forces"]["count"] == 600
     print_evaluation(found)
     lines = capsys.readouterr().out.splitlines()
     start = next(k for k, line in enumerate(lines) if line.startswith("Standard deviations"))
     assert lines[start + 2].split()[:3] == ["energy", "meV/atom", "50"]
     assert lines[start + 3].split()[:3] == ["forces", "meV/Å", "600"]
+    assert lines[start + 4].split()[:3] == ["stress", "meV/Å³", "450"]
     found.plot(tmp_path / "parity.png")
     assert (tmp_path / "parity.png").read_bytes().startswith(b"\x89PNG")
 
@@ -93,4 +105,8 @@ def test_of_a_committee():
         found.calibrations["energy_per_atom"].std, 1000 * np.std(energies, ddof=1) / 4, rtol=1e-9
     )
     del atoms.info["REF_energy"]
-    assert list(evaluate(EnsembleCalculator(members), [atoms]).calibrations) == ["forces"]
+    found = evaluate(EnsembleCalculator(members), [atoms])
+    assert list(found.calibrations) == ["forces", "stress"]
+    stress = [member.get_stress(atoms)[list(FULL)] for member in members]
+    expected = 1000 * np.sqrt(np.mean(np.var(stress, axis=0, ddof=1)))
+    assert_allclose(found.calibrations["stress"].std, expected, rtol=1e-9)

@@ -23,7 +23,7 @@ from pointedge.potentials.packaged import packaged_folder
 
 from .conftest import bulk, small_potential
 
-NAMES = ("energy", "forces")
+NAMES = ("energy", "forces", "stress")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,7 @@ def test_a_file_keeps_members_and_factors(members, tmp_path):
         rng = np.random.default_rng(seed)
         atoms.info["REF_energy"] = results["energy"] + 0.3 * rng.normal()
         atoms.arrays["REF_forces"] = results["forces"] + 0.1 * rng.normal(size=(16, 3))
+        atoms.info["REF_stress"] = results["stress"] + 0.01 * rng.normal(size=6)
         frames.append(atoms)
     ase.io.write(tmp_path / "others.xyz", frames)
     target = tmp_path / "made" / "all.json"

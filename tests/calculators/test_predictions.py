@@ -134,7 +134,7 @@ def test_extended_xyz(calculator, tmp_path):
 def test_standard_deviations(tmp_path):
     """Those of an ensemble, in both formats, and beside ones that the file had from elsewhere."""
     ensemble = EnsembleCalculator([small_potential(seed=k) for k in range(3)])
-    expected = ensemble.calculate_many([bulk()], ("energy_std", "forces_std"))[0]
+    expected = ensemble.calculate_many([bulk()], ("energy_std", "forces_std", "stress_std"))[0]
     expected["max_forces_std"] = expected["forces_std"].max()
     earlier = bulk()
     earlier.info["energy_std"] = 7.0
