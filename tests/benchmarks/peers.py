@@ -1,48 +1,33 @@
-"""Peers with random weights, as ASE calculators and for training steps.
-
-Importing one fails where it is not installed.
-"""
+"""Peers for H and O with random weights, as ASE calculators and for training steps."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..peers.networks import mace_calculator, mace_network, nequip_calculator, nequip_network
 
-def mace_network(dtype: str = "float32") -> Any:
-    """MACE of 64x0e+64x1o, two layers, for H and O."""
-    import mace.calculators  # noqa: F401  isort: skip; lets e3nn 0.4.4 read its tables
-    import numpy as np
-    import torch
-    from e3nn import o3
-    from mace.modules import ScaleShiftMACE, interaction_classes
+CUTOFF, NEIGHBORS = 5.0, 50.0  # Å, and as many atoms within it
+NUMBERS, SYMBOLS = (1, 8), ("H", "O")
 
-    block = interaction_classes["RealAgnosticResidualInteractionBlock"]
-    return ScaleShiftMACE(
-        r_max=5.0,
-        num_bessel=8,
-        num_polynomial_cutoff=5,
-        max_ell=3,
-        interaction_cls=block,
-        interaction_cls_first=block,
-        num_interactions=2,
-        num_elements=2,
-        hidden_irreps=o3.Irreps("64x0e+64x1o"),
-        MLP_irreps=o3.Irreps("16x0e"),
-        atomic_energies=np.zeros(2),
-        avg_num_neighbors=50.0,
-        atomic_numbers=[1, 8],
+
+def mace(dtype: str = "float32") -> Any:
+    """MACE of 64x0e+64x1o, two layers."""
+    return mace_network(
+        NUMBERS,
+        cutoff=CUTOFF,
+        irreps="64x0e+64x1o",
+        lmax=3,
         correlation=3,
-        gate=torch.nn.functional.silu,
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
-    ).to(getattr(torch, dtype))
+        readout="16x0e",
+        neighbors=NEIGHBORS,
+        baseline=(0.0, 0.0),
+        dtype=dtype,
+    )
 
 
 def mace_model(dtype: str = "float32") -> Any:
     """Its calculator."""
-    from mace.calculators import MACECalculator
-
-    return MACECalculator(models=[mace_network(dtype)], device="cpu", default_dtype=dtype)
+    return mace_calculator(mace(dtype), dtype)
 
 
 def mace_forces(atoms: Any, dtype: str = "float32") -> tuple[Any, Any]:
@@ -51,43 +36,29 @@ def mace_forces(atoms: Any, dtype: str = "float32") -> tuple[Any, Any]:
     from mace import data, tools
     from mace.tools import torch_geometric
 
-    network = mace_network(dtype)
+    network = mace(dtype)
     torch.set_default_dtype(getattr(torch, dtype))  # of its data
-    table = tools.AtomicNumberTable([1, 8])
-    item = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=table, cutoff=5.0)
+    table = tools.AtomicNumberTable(list(NUMBERS))
+    item = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=table, cutoff=CUTOFF)
     loader = torch_geometric.dataloader.DataLoader([item], batch_size=1)
     batch = next(iter(loader)).to_dict()
     return network, lambda: network(batch, training=True, compute_force=True)["forces"]
 
 
-def nequip_network(dtype: str = "float32") -> Any:
-    """NequIP of 32 features up to l = 2 in three layers, for H and O."""
-    from nequip.model import NequIPGNNModel
-    from nequip.utils.global_state import set_global_state
-
-    set_global_state()
-    return NequIPGNNModel(
-        seed=1,
-        model_dtype=dtype,
-        type_names=["H", "O"],
-        r_max=5.0,
-        num_layers=3,
-        l_max=2,
-        parity=False,
-        num_features=32,
-        avg_num_neighbors=50.0,
-        per_type_energy_scales=1.0,
-        per_type_energy_shifts=0.0,
-    )
-
-
 def nequip_model(dtype: str = "float32") -> Any:
-    """Its calculator, of the model that is not compiled."""
-    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
-    from nequip.integrations.ase import NequIPCalculator
-
-    transforms = [ChemicalSpeciesToAtomTypeMapper(["H", "O"]), NeighborListTransform(r_max=5.0)]
-    return NequIPCalculator(nequip_network(dtype).eval(), device="cpu", transforms=transforms)
+    """NequIP of 32 features up to l = 2 in three layers, its calculator; not compiled."""
+    network = nequip_network(
+        SYMBOLS,
+        cutoff=CUTOFF,
+        features=32,
+        lmax=2,
+        parity=False,
+        layers=3,
+        neighbors=NEIGHBORS,
+        baseline=(0.0, 0.0),
+        dtype=dtype,
+    )
+    return nequip_calculator(network, SYMBOLS, CUTOFF)
 
 
 def nequip_forces(atoms: Any, dtype: str = "float32") -> tuple[Any, Any]:

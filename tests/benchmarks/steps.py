@@ -1,6 +1,6 @@
 """Time of an energy-and-forces step and of a training step on liquid water.
 
-    THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/steps.py [--json FILE]
+    THP_MEM_ALLOC_ENABLE=1 python -m tests.benchmarks.steps [--json FILE]
 
 Prints a table: medians in one run, time per atom, and its ratio to the smallest system's; of PETs
 also with direct forces, which are no gradient. Peers that are installed are timed in the same run,
@@ -29,6 +29,8 @@ from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.outputs import DIRECT
 from pointedge.potentials.potential import Potential
+
+from .peers import mace_forces, mace_model, nequip_forces, nequip_model
 
 ARCHITECTURES = {"mace": "mace", "nequip": "nequip"}  # of shapes that are no PET
 Runs = dict[tuple[str, str], Callable[[], object]]
@@ -108,14 +110,10 @@ def peers(shape: str, atoms: Atoms, dtype: str, train: bool) -> Runs:
     found: Runs = {}
     with contextlib.suppress(ImportError):
         if shape == "mace":
-            from peers import mace_forces, mace_model
-
             found["mace-torch", "MD step"] = md_step(mace_model(dtype), atoms)
             if train:
                 found["mace-torch", "training"] = training_step(*mace_forces(atoms, dtype))
         if shape == "nequip":
-            from peers import nequip_forces, nequip_model
-
             found["nequip", "MD step"] = md_step(nequip_model(dtype), atoms)
             if train:
                 found["nequip", "training"] = training_step(*nequip_forces(atoms, dtype))

@@ -26,7 +26,7 @@ for part in $parts; do
         tests) command=(python3 -m pytest tests/gpu -q -p no:cacheprovider) ;;
         lists) command=(python3 tests/benchmarks/neighbor_lists.py --device "$device"
                         --sizes 192 1536 12288 98304 --json "$out/lists.json") ;;
-        model) command=(python3 tests/benchmarks/steps.py --device "$device"
+        model) command=(python3 -m tests.benchmarks.steps --device "$device"
                         --sizes 192 1536 12288 --json "$out/steps.json") ;;
         symmetry) command=(python3 -m tests.benchmarks.symmetry --device "$device"
                            --layers pet-water-o3 --json "$out/symmetry.json") ;;

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .networks import mace_calculator, mace_network, nequip_calculator, nequip_network
+
 CUTOFF = 5.0  # Å, of networks with random weights
-SYMBOLS = ["Cu", "Au"]
+NUMBERS, SYMBOLS = (29, 79), ("Cu", "Au")
 # Of PET, here and in metatrain; else its defaults.
 SHAPE = {"d_pet": 16, "d_node": 32, "d_head": 16, "d_feedforward": 32, "num_heads": 2}
 
@@ -24,65 +26,43 @@ def pointedge(dtype: str = "float64") -> Any:
     from pointedge.potentials.potential import Potential
 
     torch.manual_seed(0)
-    network = PET.from_config({"species": [29, 79], "cutoff": CUTOFF, **SHAPE})
+    network = PET.from_config({"species": NUMBERS, "cutoff": CUTOFF, **SHAPE})
     return PETCalculator(Potential(network.to(getattr(torch, dtype))), dtype=dtype)
 
 
 def mace(dtype: str = "float64") -> Any:
     """MACE of 16x0e+16x1o, two layers; its default envelope."""
-    import mace.calculators  # isort: skip; lets e3nn 0.4.4 read its tables
-    import numpy as np
     import torch
-    from e3nn import o3
-    from mace.modules import ScaleShiftMACE, interaction_classes
 
     torch.manual_seed(0)
-    block = interaction_classes["RealAgnosticResidualInteractionBlock"]
-    network = ScaleShiftMACE(
-        r_max=CUTOFF,
-        num_bessel=8,
-        num_polynomial_cutoff=5,
-        max_ell=2,
-        interaction_cls=block,
-        interaction_cls_first=block,
-        num_interactions=2,
-        num_elements=2,
-        hidden_irreps=o3.Irreps("16x0e+16x1o"),
-        MLP_irreps=o3.Irreps("8x0e"),
-        atomic_energies=np.array([-2.0, -3.0]),
-        avg_num_neighbors=30.0,
-        atomic_numbers=[29, 79],
+    network = mace_network(
+        NUMBERS,
+        cutoff=CUTOFF,
+        irreps="16x0e+16x1o",
+        lmax=2,
         correlation=2,
-        gate=torch.nn.functional.silu,
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
-    ).to(getattr(torch, dtype))
-    return mace.calculators.MACECalculator(models=[network], device="cpu", default_dtype=dtype)
+        readout="8x0e",
+        neighbors=30.0,
+        baseline=(-2.0, -3.0),
+        dtype=dtype,
+    )
+    return mace_calculator(network, dtype)
 
 
 def nequip(dtype: str = "float64") -> Any:
     """NequIP of 16 features up to l = 1, two layers; not compiled."""
-    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
-    from nequip.integrations.ase import NequIPCalculator
-    from nequip.model import NequIPGNNModel
-    from nequip.utils.global_state import set_global_state
-
-    set_global_state()
-    network = NequIPGNNModel(
-        seed=1,
-        model_dtype=dtype,
-        type_names=SYMBOLS,
-        r_max=CUTOFF,
-        num_layers=2,
-        l_max=1,
+    network = nequip_network(
+        SYMBOLS,
+        cutoff=CUTOFF,
+        features=16,
+        lmax=1,
         parity=True,
-        num_features=16,
-        avg_num_neighbors=30.0,
-        per_type_energy_scales=1.0,
-        per_type_energy_shifts={"Cu": -2.0, "Au": -3.0},
+        layers=2,
+        neighbors=30.0,
+        baseline=(-2.0, -3.0),
+        dtype=dtype,
     )
-    transforms = [ChemicalSpeciesToAtomTypeMapper(SYMBOLS), NeighborListTransform(r_max=CUTOFF)]
-    return NequIPCalculator(network.eval(), device="cpu", transforms=transforms)
+    return nequip_calculator(network, SYMBOLS, CUTOFF)
 
 
 def metatrain(dtype: str = "float64") -> Any:
@@ -97,7 +77,7 @@ def metatrain(dtype: str = "float64") -> Any:
     torch.manual_seed(0)
     target = get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})
     hypers = {**get_default_hypers("pet")["model"], **SHAPE, "cutoff": CUTOFF}
-    network = PET(hypers, DatasetInfo("angstrom", [29, 79], {"energy": target}))
+    network = PET(hypers, DatasetInfo("angstrom", list(NUMBERS), {"energy": target}))
     network = network.to(getattr(torch, dtype)).eval()
     return MetatomicCalculator(network.export(), device="cpu")
 
