@@ -25,6 +25,9 @@ from .settings import FineTuning
 BASELINE_FRAMES = 50  # of each species, which a baseline is fitted to before training
 OFFSET = 10.0  # meV/atom, above which a mean error is worth a hint
 
+# What a checkpoint says of its weights, and not of where they come from.
+OF_WEIGHTS = ("validation_rmse", "test_rmse", "uncertainty", "auxiliary", "steps")
+
 
 def find_checkpoint(name: str, folder: Path) -> Path:
     """Path of a packaged model, or of a file in ``folder`` or ``POINTEDGE_DATA``.
@@ -84,7 +87,9 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
                 f"{name} is {getattr(config, name)}, but {config.start_from} has {value}; leave it"
                 " out."
             )
-    potential.auxiliary = potential.rigidity = None  # they were fitted to other weights
+    potential.auxiliary = potential.rigidity = None  # they were fitted to other weights ...
+    for name in OF_WEIGHTS:  # ... and what these were worth is no news of the new ones
+        potential.information.pop(name, None)
     new = sorted(set(species) - set(potential.species))
     if new and not config.fine_tuning.add_species:
         raise ValueError(

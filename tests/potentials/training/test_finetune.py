@@ -88,6 +88,19 @@ def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, m
         assert changed == {n for n in weights if n.endswith("linear.weight")}
 
 
+def test_what_the_old_weights_were_worth_is_not_said_of_the_new(run, tmp_path):
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    old = {"test_rmse": {"forces": 1.0}, "uncertainty": {"factor": 1.0}, "origin": "elsewhere"}
+    start.information.update(old)
+    checkpoint.save(start, tmp_path / "start.safetensors")
+    run["optimization"]["max_epochs"] = 1
+    train(TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lambda _: None)
+    found = checkpoint.load(tmp_path / "run" / "best.safetensors").information
+    assert found["origin"] == "elsewhere"
+    assert not {"test_rmse", "uncertainty"} & found.keys()
+    assert "forces" in found["validation_rmse"]
+
+
 def test_a_published_checkpoint_is_fine_tuned_as_it_is(run, tmp_path):
     """It starts with the numbers that its own code gives, and ends as a checkpoint of ours."""
     run["start_from"], run["fine_tuning"] = "published.ckpt", {"baseline": "refit"}
