@@ -32,7 +32,9 @@ for part in $parts; do
                            --layers pet-water-o3 --json "$out/symmetry.json") ;;
         water) command=("${learn[@]}" --output "$out/pet-water" examples/train/water-3.yaml
                         start_from=pet-water optimization.batch_size=4 "${eight_minutes[@]}") ;;
-        hea) command=("${learn[@]}" --output "$out/pet-hea" examples/train/hea-4.yaml
+        hea) fragments=examples/train/hea-fragments.xyz  # without them hills come back between two atoms
+             [ -f $fragments ] || python3 -m pointedge.data.generate_hea_fragments $fragments
+             command=("${learn[@]}" --output "$out/pet-hea" examples/train/hea-6.yaml
                       start_from=pet-hea optimization.batch_atoms=432 "${eight_minutes[@]}") ;;
         mno) command=("${learn[@]}" --output "$out/pet-mno" examples/train/mno.yaml
                       start_from=pet-mno "${eight_minutes[@]}") ;;
