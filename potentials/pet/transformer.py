@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import PETConfig
+from .norm import RMSNorm
 
 # Weight that a neighbour at the cutoff keeps in the softmax (metatrain's value), so that the
 # logarithm and its derivatives stay finite; padding has exactly none.
@@ -68,19 +69,13 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
         x = self.w_in(x)
-        if self.gated:
-            # F.glu is the same function, but its second derivative takes twice as long.
-            value, gate = x.chunk(2, dim=-1)
-            return self.w_out(value * torch.sigmoid(gate))
-        return self.w_out(F.silu(x))
-
-
-class RMSNorm(nn.RMSNorm):
-    """Normalises in the type of its weight: tokens may be bfloat16 in a training."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to (..., width)."""
-        return super().forward(x.to(self.weight.dtype))
+        if not self.gated:
+            return self.w_out(F.silu(x))
+        if not self.w_in.weight.requires_grad:
+            return self.w_out(F.glu(x))
+        # The same function; F.glu's second derivative, for trainings, takes twice as long.
+        value, gate = x.chunk(2, dim=-1)
+        return self.w_out(value * torch.sigmoid(gate))
 
 
 class TransformerLayer(nn.Module):
