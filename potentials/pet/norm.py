@@ -1,4 +1,4 @@
-"""RMSNorm, and its gradient for frozen weights in half the time of torch's on a CPU."""
+"""RMSNorm, which takes two thirds of the time of torch's on a CPU where weights are frozen."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
         x = x.to(self.weight.dtype)
-        if self.weight.requires_grad or x.device.type != "cpu":
+        # A fine-tuning may freeze this weight, and still differentiates gradients in every step.
+        if self.training or self.weight.requires_grad or x.device.type != "cpu":
             return super().forward(x)  # torch's, the twin of the other in tests
-        y: Tensor = _Frozen.apply(x, self.weight, self.eps or torch.finfo(x.dtype).eps)
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        y: Tensor = _Frozen.apply(x, self.weight, eps)
         return y
 
 

@@ -71,9 +71,9 @@ class FeedForward(nn.Module):
         x = self.w_in(x)
         if not self.gated:
             return self.w_out(F.silu(x))
-        if not self.w_in.weight.requires_grad:
+        if not (self.training or self.w_in.weight.requires_grad):
             return self.w_out(F.glu(x))
-        # The same function; F.glu's second derivative, for trainings, takes twice as long.
+        # The same function; F.glu's second derivative, which trainings need, takes twice as long.
         value, gate = x.chunk(2, dim=-1)
         return self.w_out(value * torch.sigmoid(gate))
 

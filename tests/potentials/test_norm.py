@@ -16,7 +16,7 @@ def norms():
     weight = torch.rand(6, generator=generator, dtype=torch.float64) + 0.5
     for norm in (ours, twin):
         norm.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
-    return ours, twin
+    return ours.eval(), twin.eval()
 
 
 @pytest.fixture

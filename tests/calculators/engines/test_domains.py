@@ -57,6 +57,7 @@ def test_parts_add_up(settings):
             assert part.num_atoms < graph.num_atoms
         energies, on_all, strain = differentiate(potential, part)
         expected = (whole.energies + whole.atomic_baseline)[owned]
+        # Sums in another order, in float64: some hundred eps here, and below of forces and virials.
         torch.testing.assert_close(energies, expected, rtol=1e-13, atol=0)
         forces[used] += on_all
         virial += 0.5 * (strain + strain.mT).sum(0)
