@@ -132,12 +132,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     return description
 
 
-def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
+def load(path: str | Path) -> Potential:
     """Read a potential on the CPU, in the floating-point type it was saved in.
 
     Args:
         path: of a file that :func:`save` wrote.
-        changes: settings of its network to change; those that shape its tensors cannot be.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -155,11 +154,16 @@ def load(path: str | Path, changes: dict[str, Any] | None = None) -> Potential:
         raise CheckpointError(
             f"{path} is damaged: its contents are not those that were saved; fetch or save it anew."
         )
-    return _filled(path, description, changes or {}, tensors)
+    return _filled(path, description, {}, tensors)
 
 
 def with_settings(potential: Potential, changes: dict[str, Any], path: str | Path) -> Potential:
-    """A potential like another, as :func:`load` with ``changes`` would read it from ``path``."""
+    """A potential like another, with changed settings of its network.
+
+    Raises:
+        CheckpointError: the changes do not fit it (those that shape tensors do not); it names
+            ``path``, which the potential comes from.
+    """
     return _filled(path, description_of(potential), changes, plain_tensors(potential))
 
 

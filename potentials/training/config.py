@@ -35,7 +35,8 @@ class TrainingConfig(Strict):
         None,
         description="checkpoint whose weights to start from, a packaged model (pet-water) or a"
         " file, of ours or a published PET (pet-mad-s.ckpt); `model` may then change settings that"
-        " leave the shapes of its weights alone, such as `symmetry` and `frames`",
+        " leave the shapes of its weights alone, such as `symmetry` and `frames`, and let a PET"
+        " grow (`num_attention_layers`, `d_feedforward`)",
     )
     fine_tuning: FineTuning = Field(FineTuning(), description="what start_from begins")
     auxiliary: bool = Field(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from .. import checkpoint
 from ..packaged import packaged_models, split_target
-from ..pet import published
+from ..pet import PET, published
+from ..pet.growth import SIZES, larger
 from ..potential import Potential
 from ..suggestions import did_you_mean
 from .baseline import fit_baseline
@@ -53,7 +54,8 @@ def load_start(name: str, folder: Path, changes: dict[str, Any] | None = None) -
     Args:
         name: of a packaged model, or of a file; "FILE@ENERGY" if a published one has several.
         folder: where files are looked for first.
-        changes: settings of its network to change; those that shape its tensors cannot be.
+        changes: settings of its network to change. Sizes in :data:`..pet.growth.SIZES` may grow;
+            others that shape its tensors cannot be changed.
 
     Raises:
         ValueError: there is no such checkpoint, it cannot be read, or the changes do not fit it.
@@ -62,10 +64,16 @@ def load_start(name: str, folder: Path, changes: dict[str, Any] | None = None) -
     path = find_checkpoint(file, folder)
     if published.is_published(path):
         potential = published.load(path, target)
-        return checkpoint.with_settings(potential, changes, path) if changes else potential
-    if target is not None:
+    elif target is not None:
         raise ValueError(f"start_from: {file} has one energy only; leave '@{target}' out.")
-    return checkpoint.load(path, changes)
+    else:
+        potential = checkpoint.load(path)
+    changes = dict(changes or {})
+    if isinstance(potential.network, PET):
+        sizes = {name: changes.pop(name) for name in SIZES if name in changes}
+        if sizes:
+            potential.network = larger(potential.network, sizes)
+    return checkpoint.with_settings(potential, changes, path) if changes else potential
 
 
 def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -> Potential:

@@ -101,6 +101,22 @@ def test_what_the_old_weights_were_worth_is_not_said_of_the_new(run, tmp_path):
     assert "forces" in found["validation_rmse"]
 
 
+def test_a_run_may_let_a_network_grow(run, tmp_path):
+    """Validated before any step, it is the smaller one; afterwards it is better."""
+    run["model"] = {"num_attention_layers": 2, "d_feedforward": 16}
+    run["fine_tuning"] = {"baseline": "refit"}
+    config = TrainingConfig.from_dict(run)
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    grown = load_start("start.safetensors", tmp_path, run["model"])
+    before = force_error(start, config, tmp_path)
+    assert force_error(grown, config, tmp_path) == pytest.approx(before, rel=1e-5)
+    best = train(config, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+    assert best.network.config.num_attention_layers == 2
+    assert best.information["validation_rmse"]["forces"] < 0.8 * before
+    with pytest.raises(ValueError, match="can only grow"):
+        load_start("start.safetensors", tmp_path, {"d_feedforward": 4})
+
+
 def test_a_published_checkpoint_is_fine_tuned_as_it_is(run, tmp_path):
     """It starts with the numbers that its own code gives, and ends as a checkpoint of ours."""
     run["start_from"], run["fine_tuning"] = "published.ckpt", {"baseline": "refit"}
