@@ -28,6 +28,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..potentials.files import UnwrittenError, check_writable, replacing
 from ..potentials.neighbors.cells import volume
+from ..potentials.training.reading import from_row, keys_of
 from .base import CheckedCalculator
 from .comparison import COMMON, COMPARED_STDS, Frame, chunks, implements, predict
 
@@ -96,7 +97,7 @@ def _copy_database(
     with _database_copy(source, target) as database:
         ids = [row.id for row in database.select(columns=["id"], include_data=False)]
         expect(len(ids))
-        frames = (Frame(database.get(id=id).toatoms(), str(source), id) for id in ids)
+        frames = (Frame(from_row(database.get(id=id)), str(source), id) for id in ids)
         for chunk, predictions in _predictions(calculator, frames):
             with database:  # one transaction
                 for frame, prediction in zip(chunk, predictions, strict=True):
@@ -184,7 +185,7 @@ def _update_row(
     row: AtomsRow, results: dict[str, Any], spreads: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give a row new results; returns its keys and data, to which the old ones were added."""
-    keys, data = dict(row.key_value_pairs), dict(row.data)
+    keys, data = keys_of(row), dict(row.data)
     for name in REPLACED:
         if name in row:
             place = data if np.ndim(row[name]) else keys

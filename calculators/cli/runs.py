@@ -24,19 +24,10 @@ def read_structure(structure: str | None, calculator: Any = None) -> Atoms:
     Raises:
         ValueError: the file cannot be read, or no packaged structure suits.
     """
-    import ase.io
-
     from ..models import default_structure
+    from ..structures import read_last
 
-    path = structure or str(default_structure(calculator))
-    try:
-        found = ase.io.read(path, index=None if "@" in path else -1)  # "FILE@3" is its frame 3
-    except FileNotFoundError:
-        raise ValueError(f"there is no structure file {path}.") from None
-    except Exception as error:  # ASE's readers of many formats raise whatever they meet
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
-    return found[-1] if isinstance(found, list) else found
+    return read_last(structure or default_structure(calculator))
 
 
 def set_model(

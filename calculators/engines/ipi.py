@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import ase.io
 import numpy as np
 import torch
 from ase import Atoms
@@ -26,6 +25,7 @@ from ...potentials.potential import Potential
 from ..inputs import InputError, check_structure
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
+from ..structures import read_last
 from .batches import MovingBatch
 
 PES = Path(__file__).with_name("ipi_pes.py")  # what i-PI loads
@@ -68,7 +68,7 @@ class PotentialDriver:
         potential = load_potential(model, symmetrize=symmetrize)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential = potential.requires_grad_(False).eval()
-        self.template = template if isinstance(template, Atoms) else _read(template)
+        self.template = template if isinstance(template, Atoms) else read_last(template)
         opened = self.template.copy()  # its own cell is never used
         opened.pbc = False
         check_structure(opened, potential, (), "the template")
@@ -224,14 +224,3 @@ def _check_number(found: int, expected: int) -> None:
             f"i-PI has {found} atoms, and the structure given here {expected}; give both the same "
             "file."
         )
-
-
-def _read(template: str | Path) -> Atoms:
-    try:
-        found: Any = ase.io.read(template, index=-1)
-    except FileNotFoundError:
-        raise ValueError(f"there is no template {template}.") from None
-    except Exception as error:  # ASE's readers of many formats raise whatever they meet
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{template} holds no structure that ASE can read ({reason}).") from error
-    return found

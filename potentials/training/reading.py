@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
+from ase.db.row import AtomsRow
 
 from ..datasets.registry import FOLDER, local_folders, nearest, registered
 from .settings import Frames
@@ -111,17 +113,30 @@ def read_file(path: Path, name: str | None = None, index: str = ":") -> Iterator
 
 
 def _database(path: Path, index: str) -> Iterator[Atoms]:
-    """Rows of an ASE database; their key-value pairs and data become ``atoms.info``."""
     import ase.db
 
     with ase.db.connect(path) as database:
         chosen = range(*parse_slice(index).indices(database.count()))
         for k, row in enumerate(database.select()):
             if k in chosen:
-                atoms = row.toatoms()
-                atoms.info.update(row.key_value_pairs)
-                atoms.info.update(row.data)
-                yield atoms
+                yield from_row(row)
+
+
+def from_row(row: AtomsRow) -> Atoms:
+    """Structure of a row of an ASE database; its keys and data become ``atoms.info``."""
+    atoms = row.toatoms()
+    atoms.info.update(keys_of(row))
+    atoms.info.update(row.data)
+    return atoms
+
+
+def keys_of(row: AtomsRow) -> dict[str, Any]:
+    """Keys and values of a row, as they were written.
+
+    ``row.key_value_pairs`` has the sum of initial charges for a key "charge", and the like for
+    "mass", "volume" and other properties of the class.
+    """
+    return {key: vars(row)[key] for key in row.key_value_pairs}
 
 
 def _nothing(selection: Frames, folder: Path) -> str:

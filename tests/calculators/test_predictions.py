@@ -15,8 +15,10 @@ from ase.constraints import FixAtoms
 from pointedge.calculators import EnsembleCalculator, PotentialCalculator
 from pointedge.calculators.cli import main
 from pointedge.calculators.predictions import predict_file
+from pointedge.potentials.training.reading import keys_of, read_frames
+from pointedge.potentials.training.settings import Frames
 
-from .conftest import bulk, small_potential
+from .conftest import bulk, charged_potential, small_potential
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,29 @@ def test_reference_values_survive_a_second_model(calculator, database, tmp_path)
     assert row.REF_energy == -9.0
     atoms = row.toatoms()
     assert row.energy == pytest.approx(other.get_potential_energy(atoms), abs=1e-10)
+
+
+def test_charge_and_spin_of_a_row_are_read_and_kept(tmp_path):
+    """As keys or data; ASE's own class shows a key "charge" as the sum of initial charges."""
+    calculator = PotentialCalculator(charged_potential())
+    water = molecule("H2O")
+    rows = [({}, {}), ({"spin": 3}, {}), ({"charge": 2}, {}), ({}, {"charge": 2, "spin": 3})]
+    with ase.db.connect(tmp_path / "in.db") as db:
+        for keys, data in rows:
+            db.write(water, keys, data)
+    predict_file(calculator, tmp_path / "in.db", tmp_path / "out.db")
+    found = list(ase.db.connect(tmp_path / "out.db").select())
+    energies = []
+    for row, (keys, data) in zip(found, rows, strict=True):
+        assert keys_of(row) == keys
+        assert dict(row.data) == data
+        atoms = water.copy()
+        atoms.info.update(keys, **data)
+        energies.append(calculator.get_potential_energy(atoms))
+        assert row.energy == pytest.approx(energies[-1], abs=1e-10)
+    assert len({round(e, 6) for e in energies}) == 4
+    read = read_frames(Frames(files=["in.db"]), tmp_path)
+    assert [atoms.info for atoms in read] == [keys | data for keys, data in rows]
 
 
 def test_extended_xyz(calculator, tmp_path):

@@ -147,7 +147,7 @@ def test_bad_input(units, potential, tmp_path):
         PotentialDriver(potential, Atoms("Au"))
     with pytest.raises(ValueError, match="the model reads magnetic moments, and the structure has"):
         PotentialDriver(Potential(MomentNetwork()), bulk())
-    with pytest.raises(ValueError, match=r"there is no template .*none\.xyz"):
+    with pytest.raises(ValueError, match=r"there is no structure file .*none\.xyz"):
         PotentialDriver(potential, tmp_path / "none.xyz")
 
 

@@ -1,0 +1,37 @@
+"""One structure from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+
+from ..potentials.training.reading import read_file
+
+
+def read_last(path: str | Path) -> Atoms:
+    """Last frame of a file that ASE can read; of "FILE@3" or "FILE@:10", of that selection.
+
+    Keys and data of a database become ``atoms.info``, where a model finds charge and spin.
+
+    Raises:
+        ValueError: there is no such file, or no structure in it.
+    """
+    path = Path(path)
+    name, selected, part = path.name.partition("@")
+    file = path.with_name(name)
+    try:
+        if file.suffix == ".db" and file.is_file():
+            found: Any = [f.atoms for f in read_file(file, index=part if selected else "-1")]
+        else:
+            found = ase.io.read(path, index=None if selected else -1)
+    except FileNotFoundError:
+        raise ValueError(f"there is no structure file {path}.") from None
+    except Exception as error:  # ASE's readers of many formats raise whatever they meet
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} holds no structure that ASE can read ({reason}).") from error
+    if isinstance(found, list) and not found:
+        raise ValueError(f"{path} selects no structure.")
+    return found[-1] if isinstance(found, list) else found
