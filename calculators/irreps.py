@@ -21,6 +21,7 @@ from ..potentials.equivariant.usage import (
     statistics,
 )
 from ..potentials.graph import Graph
+from ..potentials.potential import Potential
 from .ase import PotentialCalculator
 from .comparison import Array, Frame, chunks
 from .errors import Block
@@ -121,10 +122,7 @@ def irrep_usage(
     tick = progress or (lambda count: None)
     errors = _errors(calculator, frames)
     tick(1)
-    graphs = [
-        Graph.from_atoms([f.atoms for f in chunk], potential.cutoff, device=potential.device)
-        for chunk in chunks(frames, CHUNK_ATOMS)
-    ]
+    graphs = [_graph(potential, chunk) for chunk in chunks(frames, CHUNK_ATOMS)]
     found = []
     for measured in statistics(potential, graphs):
         without = {}
@@ -149,9 +147,15 @@ def irrep_usage(
 def number_of_evaluations(calculator: PotentialCalculator, frames: Sequence[Frame]) -> int:
     """How often the frames will be evaluated."""
     potential = calculator.potential
-    graph = Graph.from_atoms(frames[0].atoms, potential.cutoff, device=potential.device)
     with torch.no_grad():
-        return 1 + len(EDITS) * len(embeddings(potential, graph))
+        return 1 + len(EDITS) * len(embeddings(potential, _graph(potential, frames[:1])))
+
+
+def _graph(potential: Potential, frames: Sequence[Frame]) -> Graph:
+    atoms = [frame.atoms for frame in frames]
+    return Graph.from_atoms(
+        atoms, potential.cutoff, device=potential.device, inputs=potential.inputs
+    )
 
 
 def _errors(calculator: PotentialCalculator, frames: Sequence[Frame]) -> dict[str, float]:

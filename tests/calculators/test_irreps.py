@@ -64,6 +64,20 @@ def test_errors_without_what_is_not_used_are_as_they_were(potential, frames):
     assert found.embeddings["layer 1", Irrep(1, -1)].shape == (4, 2)
 
 
+def test_a_model_that_reads_moments(frames):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = architecture("nequip").from_config(
+            {**SETTINGS, "radial_width": 4, "lmax": 1, "typical_moment": 1.0}
+        )
+    for k, atoms in enumerate(frames):
+        atoms.set_initial_magnetic_moments(np.linspace(-1, 1 + k, len(atoms)))
+    labelled = [Frame(atoms) for atoms in frames]
+    calculator = PotentialCalculator(Potential(network), dtype="float64")
+    assert number_of_evaluations(calculator, labelled) == 7
+    assert len(irrep_usage(calculator, labelled).stages) == 3
+
+
 def test_the_command_writes_table_pictures_and_smaller_settings(potential, frames, tmp_path):
     save(potential, tmp_path / "model.safetensors")
     ase.io.write(tmp_path / "data.xyz", frames)
