@@ -57,7 +57,8 @@ class Rigidity(nn.Module):
             How well standard deviations fit, in meV/atom.
 
         Raises:
-            ValueError: there are fewer than two validation structures, or nothing to calibrate.
+            ValueError: there are fewer than two validation structures, or nothing to calibrate; or
+                features that no standard deviation can be made of.
         """
         if len(errors) < 2 or not errors.any():
             raise ValueError(
@@ -80,5 +81,10 @@ class Rigidity(nn.Module):
                 inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
                 self.whitening.copy_(inverse)
                 self.alpha.copy_(alpha)
+        if not math.isfinite(best):
+            raise ValueError(
+                f"the features of {len(training)} training structures are zero or not finite, so "
+                "that no uncertainty follows from them; has the model been trained?"
+            )
         stds = 1000 * self(validation)
         return Calibration.of(stds.cpu().numpy(), 1000 * errors.cpu().numpy())

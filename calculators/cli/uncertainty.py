@@ -57,6 +57,7 @@ def fit_uncertainty(
 def _fit_rigidity(model: str, training: list[str], validation: list[str], output: Path) -> None:
     from ...potentials import checkpoint
     from ...potentials.training.dataset import FrameSource
+    from ...potentials.training.reading import refuse_overlap
     from ...potentials.training.settings import Data, Frames
     from ...potentials.training.uncertainty import fit_rigidity
     from ..loading import load_potential
@@ -72,6 +73,7 @@ def _fit_rigidity(model: str, training: list[str], validation: list[str], output
         FrameSource(name, files, data, Path()).dataset(potential.cutoff, potential.inputs)
         for name, files in selections.items()
     )
+    refuse_overlap({"training": known.hashes, "validation": others.hashes})
     calibration = fit_rigidity(
         potential,
         (batch.graph for batch in known),

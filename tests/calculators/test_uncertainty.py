@@ -39,6 +39,14 @@ def model(tmp_path_factory):
     return found
 
 
+def test_frames_of_the_training_calibrate_nothing(model, tmp_path):
+    known = str(model.with_name("known.xyz"))
+    plain, output = str(model.with_name("plain.safetensors")), str(tmp_path / "o.safetensors")
+    arguments = ["fit-uncertainty", plain, known, "--validation", known, "--output", output]
+    found = CliRunner().invoke(app, arguments)
+    assert "validation frame 0 is training frame 0" in str(found.exception)
+
+
 def test_results(model):
     calculator = PETCalculator(model)
     frames = waters(2, seed=9)

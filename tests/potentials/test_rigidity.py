@@ -165,6 +165,14 @@ def test_what_cannot_be_fitted():
     for energies in (torch.full((3,), torch.nan), torch.tensor([0.0, torch.nan, torch.nan])):
         with pytest.raises(ValueError, match="give two validation frames with energies"):
             fit_rigidity(water_potential(), [known], [(known, energies.double())])
+    energies = torch.tensor([1.0, -1.0, 2.0], dtype=torch.float64)
+    for weight in (0.0, torch.nan):
+        without = water_potential()
+        for heads in (without.network.node_heads, without.network.edge_heads):
+            torch.nn.init.constant_(heads[0][-3].weight, weight)
+            torch.nn.init.constant_(heads[0][-3].bias, weight)
+        with pytest.raises(ValueError, match="zero or not finite"):
+            fit_rigidity(without, [known], [(known, energies)])
     dipoles = water_potential(properties=("dipole",))
     with pytest.raises(ValueError, match="uncertainty of a PET is not known"):
         fit_rigidity(dipoles, [known], [])
