@@ -55,7 +55,7 @@ def find_ensemble(model: str) -> Ensemble | None:
         ValueError: a file of an ensemble that cannot be read, or a member that is an ensemble.
     """
     if _is_file(model):
-        return read_ensemble(Path(model))
+        return read_ensemble(Path(model).expanduser())
     if _is_list(model):
         members = [member.strip() for member in model.split(",")]
     elif model in (packaged := packaged_ensembles()):
@@ -145,11 +145,11 @@ def _check_members(members: Sequence[str]) -> None:
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix == SUFFIX and Path(model).is_file()
+    return Path(model).suffix == SUFFIX and Path(model).expanduser().is_file()
 
 
 def _is_list(model: str) -> bool:
-    return "," in model and not Path(model).is_file()
+    return "," in model and not Path(model).expanduser().is_file()
 
 
 def write_ensemble(
