@@ -9,9 +9,8 @@ import numpy as np
 
 from ..potentials.calibration import Calibration
 from ..potentials.files import replacing
-from .comparison import Array, Comparison
-
-CROWD = 3000  # points of a panel that can still be told apart
+from ..potentials.training.plots import CROWD, parity_panel
+from .comparison import Comparison
 
 
 def parity_plot(
@@ -22,11 +21,10 @@ def parity_plot(
     calibrations: dict[str, Calibration] | None = None,
     title: str = "",
 ) -> None:
-    """Draw predictions against labels, a panel for each captioned quantity, on equal axes.
+    """Draw predictions against labels, a panel for each captioned quantity.
 
-    Energies are per atom; all others are components. More than :data:`CROWD` points are drawn as a
-    density, on a logarithmic scale. What has a calibration gets a panel of errors against standard
-    deviations beside them.
+    Energies are per atom; all others are components. What has a calibration gets a panel of errors
+    against standard deviations beside them.
     """
     from matplotlib.figure import Figure
 
@@ -47,7 +45,7 @@ def parity_plot(
         per = c.sizes if name == "energy" else 1
         label, prediction = getattr(c, name) / per, getattr(c, f"predicted_{name}") / per
         known, text = ~np.isnan(prediction - label), texts[name]
-        _panel(axes, label[known], prediction[known])
+        parity_panel(axes, label[known], prediction[known])
         axes.set(xlabel=f"label: {text}", ylabel=f"prediction: {text}")
         _caption(axes, caption)
     for axes, (name, found) in zip(right, calibrations.items(), strict=True):
@@ -92,17 +90,3 @@ def _errors_against_stds(axes: Any, c: Comparison, name: str, text: str) -> None
         axes.set_ylim(bottom=0.01 * x.min())  # smaller errors tell nothing
         axes.legend(loc="upper left", fontsize=9)
     axes.set(xlabel=f"standard deviation: {text}", ylabel=f"error: {text}")
-
-
-def _panel(axes: Any, x: Array, y: Array) -> None:
-    low, high = min(x.min(), y.min()), max(x.max(), y.max())
-    margin = 0.05 * (high - low) or 1.0
-    limits = (low - margin, high + margin)
-    axes.axline((low, low), slope=1, color="0.5", linewidth=0.8, zorder=0)
-    if x.size > CROWD:
-        axes.hexbin(x, y, gridsize=80, extent=limits * 2, bins="log", cmap="viridis", mincnt=1)
-    else:
-        axes.scatter(x, y, s=6, alpha=0.6, linewidths=0)
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
-    axes.locator_params(nbins=4)
-    axes.ticklabel_format(useOffset=False)

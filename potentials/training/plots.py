@@ -143,20 +143,34 @@ def _errors(axes: Any, rows: list[dict[str, float]]) -> None:
 
 
 def _parity(axes: Any, name: str, label: NDArray[np.float64], value: NDArray[np.float64]) -> None:
+    parity_panel(axes, label, value, color=COLORS[name])
+    rmse = 1000 * np.sqrt(np.mean((value - label) ** 2))
+    text = f"RMSE {rmse:.3g} {ERRORS[name]}"
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=10)
+    axes.set(title=f"{name}, last validation")
+    axes.set(xlabel=f"label: {AXES[name]}", ylabel=f"prediction: {AXES[name]}")
+
+
+def parity_panel(
+    axes: Any, label: NDArray[np.float64], value: NDArray[np.float64], *, color: str | None = None
+) -> None:
+    """Predictions against labels (n,) on equal axes, with the diagonal.
+
+    More than :data:`CROWD` points are drawn as a density, on a logarithmic scale.
+    """
     low, high = min(label.min(), value.min()), max(label.max(), value.max())
     margin = 0.05 * (high - low) or 1.0
     limits = (low - margin, high + margin)
     axes.axline((low, low), slope=1, color="0.5", linewidth=0.8, zorder=0)
     if label.size > CROWD:
-        axes.hexbin(label, value, gridsize=70, extent=limits * 2, bins="log", mincnt=1)
+        axes.hexbin(
+            label, value, gridsize=80, extent=limits * 2, bins="log", cmap="viridis", mincnt=1
+        )
     else:
-        axes.scatter(label, value, s=7, alpha=0.6, linewidths=0, color=COLORS[name])
-    rmse = 1000 * np.sqrt(np.mean((value - label) ** 2))
-    text = f"RMSE {rmse:.3g} {ERRORS[name]}"
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=10)
-    axes.set(xlim=limits, ylim=limits, aspect="equal", title=f"{name}, last validation")
-    axes.set(xlabel=f"label: {AXES[name]}", ylabel=f"prediction: {AXES[name]}")
-    axes.locator_params(nbins=5)
+        axes.scatter(label, value, s=6, alpha=0.6, linewidths=0, color=color)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.locator_params(nbins=4)
+    axes.ticklabel_format(useOffset=False)
 
 
 def _logarithmic(axes: Any, values: NDArray[np.float64]) -> None:
