@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,6 +10,13 @@ from ase import Atoms, units
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["bussi", "langevin"]
+# Settings that not all ensembles have.
+KNOWN_TO = {
+    "pressure": ("npt",),
+    "barostat_time": ("npt",),
+    "thermostat": ("nvt",),
+    "thermostat_time": ("nvt", "npt"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class MDSettings:
         log_interval: steps between lines of the log.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or has no meaning in the ensemble.
     """
 
     ensemble: Ensemble = "nvt"
@@ -63,6 +70,15 @@ class MDSettings:
         for name in ("steps", "interval", "log_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
+        for field in fields(self):
+            known_to = KNOWN_TO.get(field.name, get_args(Ensemble))
+            if self.ensemble not in known_to and getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"{field.name} has a meaning in {' and '.join(known_to)}, and the ensemble is "
+                    f"{self.ensemble}; leave it out."
+                )
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ from .ase import PotentialCalculator
 from .comparison import Array, Frame, chunks
 from .errors import Block
 from .evaluation import evaluate
+from .inputs import check_structure
 
 EDITS = {"zeroed": Zeroed, "shuffled": Shuffled}
 CHUNK_ATOMS = 2_000  # of a batch whose features are kept with their gradients
@@ -145,8 +146,9 @@ def irrep_usage(
 
 
 def number_of_evaluations(calculator: PotentialCalculator, frames: Sequence[Frame]) -> int:
-    """How often the frames will be evaluated."""
+    """How often the frames will be evaluated; raises InputError if the first cannot be."""
     potential = calculator.potential
+    check_structure(frames[0].atoms, potential, (), str(frames[0]))
     with torch.no_grad():
         return 1 + len(EDITS) * len(embeddings(potential, _graph(potential, frames[:1])))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..potentials.packaged import SUFFIX, packaged_models, split_target
-from .ensemble_files import SUFFIX as ENSEMBLE_SUFFIX
+from .ensemble_files import is_ensemble
 
 if TYPE_CHECKING:
     from ..potentials.potential import Potential
@@ -23,7 +23,7 @@ def find_model(model: str | Path) -> Path:
     if str(model) in packaged:
         return packaged[str(model)]
     path = Path(model).expanduser()
-    if path.is_file() and path.suffix == ENSEMBLE_SUFFIX:
+    if is_ensemble(str(model)):
         raise ValueError(f"{model} is an ensemble, and one model is needed; name a member of it.")
     if path.is_file():
         return path

@@ -35,7 +35,8 @@ def convert(
             f"{output} has to end in {SUFFIX}; 'pointedge export' writes other formats."
         )
     check_output(output, overwrite=overwrite)
-    if not is_published(find_model(split_target(model)[0])):
+    if not is_published(path := find_model(split_target(model)[0])):
+        checkpoint.describe(path)  # says what else is no checkpoint
         raise ValueError(f"{model} is a checkpoint of pointedge already.")
     checkpoint.save(read_model(model, direct=non_conservative), output)
     print(output)

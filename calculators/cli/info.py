@@ -11,8 +11,6 @@ import typer
 if TYPE_CHECKING:
     from ..ensemble_files import Ensemble
 
-UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
-
 
 def info(
     model: Annotated[
@@ -62,12 +60,13 @@ def _print_lines(title: str, lines: list[tuple[str, str]]) -> None:
 
 
 def _lines(card: dict[str, Any]) -> list[tuple[str, str]]:
+    from ...potentials.outputs import ERRORS
     from .models import training_files
 
     information = card["information"]
     rmse = {
         kind: ", ".join(
-            f"{n} {v:.3g} {UNITS.get(n, '')}".rstrip()
+            f"{n} {v:.3g} {ERRORS.get(n, '')}".rstrip()
             for n, v in (information.get(f"{kind}_rmse") or {}).items()
         )
         for kind in ("validation", "test")

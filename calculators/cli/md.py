@@ -89,6 +89,11 @@ def md(
     limits = None
     if uncertain_forces is not None or uncertain_energy is not None:
         limits = Limits(uncertain_forces, uncertain_energy, uncertain_action, uncertain_spacing)
+    elif (uncertain_action, uncertain_spacing) != ("stop", 100):
+        raise ValueError(
+            "--uncertain-action and --uncertain-spacing need a limit: --uncertain-forces or "
+            "--uncertain-energy."
+        )
     settings = MDSettings(
         ensemble=ensemble,
         temperature=temperature,

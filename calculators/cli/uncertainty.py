@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .evaluate import progress_bar_of_frames, read_frames
+from .evaluate import Key, named, progress_bar_of_frames, read_frames
 from .options import Model, check_output
+
+if TYPE_CHECKING:
+    from ...potentials.training.labels import Keys
 
 
 def fit_uncertainty(
@@ -26,6 +30,10 @@ def fit_uncertainty(
         Path | None,
         typer.Option(help="default: uncertain.safetensors; of an ensemble, ensemble.json"),
     ] = None,
+    energy_key: Key = None,
+    forces_key: Key = None,
+    stress_key: Key = None,
+    magmoms_key: Key = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the output")] = False,
 ) -> None:
     """Let a model say how sure it is of energies, or make an ensemble's spread as large as errors.
@@ -43,18 +51,21 @@ def fit_uncertainty(
     if output is None:
         output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
     check_output(output, overwrite=overwrite)
+    keys = named(energy=energy_key, forces=forces_key, stress=stress_key, magmoms=magmoms_key)
     if ensemble is None:
-        _fit_rigidity(model, training or [], validation, output)
+        _fit_rigidity(model, training or [], validation, keys, output)
     elif training:
         raise ValueError("an ensemble needs no training frames; leave them out.")
     elif output.suffix != SUFFIX:
         raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
     else:
-        _fit_factors(ensemble.members, validation, output)
+        _fit_factors(ensemble.members, validation, keys, output)
     print(output)
 
 
-def _fit_rigidity(model: str, training: list[str], validation: list[str], output: Path) -> None:
+def _fit_rigidity(
+    model: str, training: list[str], validation: list[str], keys: Keys, output: Path
+) -> None:
     from ...potentials import checkpoint
     from ...potentials.training.dataset import FrameSource
     from ...potentials.training.reading import refuse_overlap
@@ -68,11 +79,15 @@ def _fit_rigidity(model: str, training: list[str], validation: list[str], output
         )
     potential = load_potential(model)
     selections = {"training": [Frames(files=training)], "validation": [Frames(files=validation)]}
-    data = Data(train=selections["training"], validation=selections["validation"])
-    known, others = (
-        FrameSource(name, files, data, Path()).dataset(potential.cutoff, potential.inputs)
-        for name, files in selections.items()
+    data = Data(
+        train=selections["training"],
+        validation=selections["validation"],
+        **{f"{label}_key": key for label, key in keys.items()},
     )
+    sources = [FrameSource(name, files, data, Path()) for name, files in selections.items()]
+    for name, source in zip(selections, sources, strict=True):
+        _check_species(name, source.species(), model, potential.species)
+    known, others = (s.dataset(potential.cutoff, potential.inputs) for s in sources)
     refuse_overlap({"training": known.hashes, "validation": others.hashes})
     calibration = fit_rigidity(
         potential,
@@ -84,7 +99,15 @@ def _fit_rigidity(model: str, training: list[str], validation: list[str], output
     print(f"{frames}: {calibration}", file=sys.stderr)
 
 
-def _fit_factors(members: list[str], validation: list[str], output: Path) -> None:
+def _check_species(name: str, found: set[int], model: str, known: Sequence[int]) -> None:
+    from ase.data import chemical_symbols
+
+    if unknown := sorted(found - set(known)):
+        have, knows = (", ".join(chemical_symbols[z] for z in s) for s in (unknown, known))
+        raise ValueError(f"{name} frames have {have}, and {model} knows {knows} only.")
+
+
+def _fit_factors(members: list[str], validation: list[str], keys: Keys, output: Path) -> None:
     from ...potentials.training.reading import find_file
     from ..ensemble_files import check_storable, write_ensemble
     from ..errors import UNITS
@@ -96,7 +119,7 @@ def _fit_factors(members: list[str], validation: list[str], output: Path) -> Non
     with progress_bar_of_frames() as (expect, advance):
         found = evaluate(
             make_calculator(",".join(members)),
-            read_frames(files, {}, None, [], expect),
+            read_frames(files, keys, None, [], expect),
             progress=advance,
         )
     for name, calibration in found.calibrations.items():

@@ -188,6 +188,7 @@ def with_named_moments(atoms: Atoms, keys: Keys, where: str = "the frame") -> At
     twin = atoms.copy()
     twin.calc = atoms.calc
     moments = checked(values[name], MOMENT, len(atoms), f"{name} of {where}")
+    twin.set_initial_magnetic_moments(None)  # they may be numbers where these are vectors
     twin.set_initial_magnetic_moments(moments)
     return twin
 
@@ -225,7 +226,7 @@ def _find(
 
 
 def _name_one(label: str) -> str:
-    return f"name the one to take (data.{label}_key, or --{label}-key)"
+    return f"name the one to take (data.{label}_key, or --{label}-key, or --key {label}=NAME)"
 
 
 def _usual(keys: tuple[str, ...], places: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -93,6 +93,11 @@ def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:
 def _require_labels(config: TrainingConfig, name: str, frames: FrameDataset) -> None:
     for label in LABELS:
         if getattr(config.loss, label) > 0 and label not in frames.summary.labels:
+            if getattr(config.data, f"{label}_key") is None:
+                raise ValueError(
+                    f"the loss has {label}, but data.{label}_key is null, so that none is read; "
+                    f"name its key, or set loss.{label}=0."
+                )
             others = ", ".join(sorted(frames.summary.keys.others)) or "nothing else"
             raise ValueError(
                 f"the loss has {label}, but no {name} frame has one by a usual name (there is "

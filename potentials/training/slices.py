@@ -7,6 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 
+def is_slice(text: str) -> bool:
+    """Whether a text is a slice with a colon: ":", "8:" or "1:5"."""
+    try:
+        parse_slice(text)
+    except ValueError:
+        return False
+    return ":" in text
+
+
 def parse_slice(text: str) -> slice:
     """The slice that a text such as "::10", ":80" or "-1" means; raises ValueError for others."""
     try:
@@ -14,7 +23,9 @@ def parse_slice(text: str) -> slice:
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3 or numbers == [None]:
-        raise ValueError(f"{text!r} is not a slice; write start:stop:step, such as ':80' or '::10'")
+        raise ValueError(
+            f"{text!r} is not a slice; write start:stop:step in quotes, ':8' or '::10'"
+        )
     if len(numbers) == 1:
         (k,) = numbers
         return slice(k, None if k == -1 else k + 1)  # type: ignore[operator]

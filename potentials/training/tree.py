@@ -10,13 +10,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..suggestions import did_you_mean
+from .slices import is_slice
 
 LONGEST = 200  # characters of an override that an error quotes
 MOST_NODES = 100_000  # of a tree with its aliases written out, which may grow without bound
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML takes the last, and aliases that explode."""
+    """Refuses a key that is given twice, of which YAML takes the last, and aliases that explode.
+
+    Colons make no number: YAML 1.1 reads the slice 1:5 as 65, to the base 60.
+    """
 
     def get_single_node(self) -> yaml.Node | None:
         """The tree of nodes, which is not too large."""
@@ -27,6 +31,16 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=node.start_mark,
             )
         return node
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        """The tag of a value; what has a colon is a text."""
+        tag = super().resolve(kind, value, implicit)
+        return yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG if _base_60(tag, value) else tag
+
+
+def _base_60(tag: str, value: Any) -> bool:
+    number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    return number and isinstance(value, str) and ":" in value
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -95,7 +109,8 @@ def override(tree: dict[str, Any], text: str) -> None:
             raise ValueError(f"override {shown}: {where} is {_named(node)}, and has no {name!r}.")
         place: Any = int(name) if isinstance(node, list) else name
         if k == len(path) - 1:
-            node[place] = _parse(value, f"override {shown}")
+            plain = is_slice(value)  # ":" and "8:" are something else in YAML
+            node[place] = value if plain else _parse(value, f"override {shown}")
             return
         if isinstance(node, dict) and node.get(place) is None:
             node[place] = {}

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from pointedge.calculators import PotentialCalculator
 from pointedge.calculators.cli import app, main
 from pointedge.calculators.comparison import Frame
+from pointedge.calculators.inputs import InputError
 from pointedge.calculators.irreps import irrep_usage, number_of_evaluations
 from pointedge.calculators.projections import project, spacial_scores
 from pointedge.potentials.checkpoint import architecture, save
@@ -76,6 +77,12 @@ def test_a_model_that_reads_moments(frames):
     calculator = PotentialCalculator(Potential(network), dtype="float64")
     assert number_of_evaluations(calculator, labelled) == 7
     assert len(irrep_usage(calculator, labelled).stages) == 3
+
+
+def test_an_element_that_the_model_does_not_know(potential, frames):
+    calculator = PotentialCalculator(potential)
+    with pytest.raises(InputError, match="frame 0: atom 0 is N, which the model does not know"):
+        number_of_evaluations(calculator, [Frame(molecule("N2")), *map(Frame, frames)])
 
 
 def test_the_command_writes_table_pictures_and_smaller_settings(potential, frames, tmp_path):

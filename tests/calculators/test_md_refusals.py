@@ -110,6 +110,12 @@ def test_an_unsuitable_structure_is_refused_before_anything_is_written(fluid, tm
         ({"pressure": np.inf}, "pressure is inf bar"),
         ({"steps": 0}, "steps is 0"),
         ({"interval": 0}, "interval is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"pressure": 5e4}, "pressure has a meaning in npt, and the ensemble is nvt"),
+        ({"ensemble": "nve", "thermostat": "langevin"}, "thermostat has a meaning in nvt,"),
+        ({"ensemble": "npt", "thermostat": "langevin"}, "thermostat has a meaning in nvt,"),
+        ({"ensemble": "nve", "thermostat_time": 3.0}, "thermostat_time has a meaning in nvt and"),
+        ({"ensemble": "nvt", "barostat_time": 3.0}, "barostat_time has a meaning in npt"),
     ],
 )
 def test_settings_out_of_range(change, message):

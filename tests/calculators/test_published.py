@@ -122,6 +122,7 @@ def test_convert(file, tmp_path):
         ((file, output), "exists; choose another output"),
         ((file, tmp_path / "a.ckpt"), r"has to end in \.safetensors"),
         ((output, tmp_path / "b.safetensors"), "is a checkpoint of pointedge already"),
+        ((__file__, tmp_path / "b.safetensors"), "cannot be read as a safetensors file"),
         ((f"{output}@pbe", tmp_path / "b.safetensors"), "checkpoint of pointedge already"),
     ):
         with pytest.raises(ValueError, match=message):

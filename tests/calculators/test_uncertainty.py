@@ -1,5 +1,6 @@
 """How sure a calculator is, and the command that lets it know."""
 
+import re
 import warnings
 
 import ase.io
@@ -45,6 +46,37 @@ def test_frames_of_the_training_calibrate_nothing(model, tmp_path):
     arguments = ["fit-uncertainty", plain, known, "--validation", known, "--output", output]
     found = CliRunner().invoke(app, arguments)
     assert "validation frame 0 is training frame 0" in str(found.exception)
+
+
+@pytest.mark.parametrize("place", ["known", "others"])
+def test_an_element_that_the_model_does_not_know(model, tmp_path, place):
+    files = {name: model.with_name(f"{name}.xyz") for name in ("known", "others")}
+    strange = molecule("NH3")
+    strange.info["REF_energy"] = -1.0
+    ase.io.write(tmp_path / "f.xyz", [*ase.io.read(files[place], ":"), strange])
+    files[place] = tmp_path / "f.xyz"
+    arguments = [model.with_name("plain.safetensors"), files["known"], "--validation"]
+    arguments += [files["others"], "--output", tmp_path / "o.safetensors"]
+    found = CliRunner().invoke(app, ["fit-uncertainty", *map(str, arguments)])
+    assert re.search(
+        r"(training|validation) frames have N, and .* knows H, O only", str(found.exception)
+    )
+
+
+def test_labels_by_another_name(model, tmp_path):
+    names = {}
+    for name in ("known", "others"):
+        frames = ase.io.read(model.with_name(f"{name}.xyz"), ":")
+        for atoms in frames:
+            atoms.info["mine"] = atoms.info.pop("REF_energy")
+            atoms.info["theirs"] = 7.0
+        names[name] = tmp_path / f"{name}.xyz"
+        ase.io.write(names[name], frames)
+    arguments = [model.with_name("plain.safetensors"), names["known"], "--validation"]
+    arguments += [names["others"], "--energy-key", "mine", "--output", tmp_path / "o.safetensors"]
+    found = CliRunner().invoke(app, ["fit-uncertainty", *map(str, arguments)])
+    assert found.exit_code == 0, found.output
+    assert checkpoint.load(tmp_path / "o.safetensors").rigidity is not None
 
 
 def test_results(model):

@@ -176,6 +176,10 @@ BROKEN = {
     ),
     "unknown key in where": (setting(train__where={"prat": ["a"]}), "has prat a", "it is None"),
     "slice past the end": (setting(train__take="7:"), "no frame of f.xyz is selected", "7:"),
+    "label that is not read": (
+        setting(energy_key=None),
+        "the loss has energy, but data.energy_key is null",
+    ),
     "bad slice": (setting(train__index="::x"), "data.train.index", "is not a slice"),
     "take and leave": (setting(train__take=":1", train__leave=":1"), "either take or leave"),
     "unknown setting": (setting(train__indx=":1"), "data.train.indx", "did you mean 'index'"),
