@@ -59,7 +59,7 @@ def fit_baseline(
     """Energy of each species in eV: :func:`composition_fit` of energies minus ``offset``.
 
     Where compositions are linearly dependent (pure water, say) the solution of least norm is
-    taken: only the sum over a structure then has a meaning.
+    taken: only the sum over a structure then has a meaning. Empty if no energy is known.
     """
     numbers = torch.tensor(species)
     counts, energies = [], []
@@ -68,6 +68,8 @@ def fit_baseline(
         energies.append(batch.energy)
     found = torch.cat(energies) - offset
     known = ~torch.isnan(found)
+    if not known.any():
+        return {}
     fit = composition_fit(torch.stack(counts).double()[known].numpy(), found[known].numpy())
     return dict(zip(species, fit.energies.tolist(), strict=True))
 

@@ -52,11 +52,12 @@ def finish(
         found = [potential(batch.graph, forces=False) for batch in parts]
         predicted = torch.cat([p.energy + p.baseline for p in found]).cpu()
         # the change of least norm: species that no training frame has keep theirs
-        for number, energy in fit_baseline(potential.species, train_batches, predicted).items():
+        change = fit_baseline(potential.species, train_batches, predicted)
+        for number, energy in change.items():
             potential.baseline[number] += energy
-        refitted = errors()
+        refitted = errors() if change else before
         score = WeightedLoss(config.loss).score
-        if score(refitted) <= score(before):
+        if change and score(refitted) <= score(before):
             after, what = refitted, "baseline fitted again"
         else:
             potential.baseline.copy_(baseline)

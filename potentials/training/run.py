@@ -103,6 +103,8 @@ def train(
 def _prepare(potential: Potential, config: TrainingConfig, sets: Sets, display: Display) -> None:
     """Fit baseline and scales, and write down where the potential comes from."""
     training = sets[TRAINING]
+    if "energy" in potential.properties and "energy" not in training.summary.labels:
+        display.line("no training frame has an energy: the baselines of species are not fitted")
     if config.start_from is None:
         _normalize(potential, training)
     else:
