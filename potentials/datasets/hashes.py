@@ -1,9 +1,10 @@
-"""Hashes of frames, by which copies are found in other sets and files."""
+"""Hashes of frames, by which copies are found in other sets and files, and of a run's data."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Self
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +15,7 @@ from ..spins import stored_moments
 # each other than this teach and test the same thing.
 SAME_POSITION = 1e-3
 SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
+ROWS = 2**16  # of a column, which may be mapped, that are looked at together
 
 
 def frame_hash(atoms: Atoms) -> str:
@@ -40,3 +42,29 @@ def _rounded(array: np.ndarray, unit: float) -> bytes:
 def data_hash(hashes: Iterable[str]) -> str:
     """One hash of the hashes of frames in any order."""
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+class ColumnsHash:
+    """One hash of columns in their order; how they are cut into parts does not matter.
+
+    Fractions count to the digits of float32: what is computed of labels (stresses of virials) may
+    end in other bits on another processor.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[str, hashlib._Hash] = {}
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> Self:
+        """Add rows to columns."""
+        for name, rows in columns.items():
+            digest = self._digests.setdefault(name, hashlib.sha256())
+            kind = "<f4" if rows.dtype.kind == "f" else rows.dtype.newbyteorder("<")
+            for k in range(0, len(rows), ROWS):
+                with np.errstate(over="ignore"):
+                    digest.update(rows[k : k + ROWS].astype(kind).tobytes())
+        return self
+
+    def hexdigest(self) -> str:
+        """The hash of what was added so far."""
+        parts = [f"{name} {digest.hexdigest()}" for name, digest in sorted(self._digests.items())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

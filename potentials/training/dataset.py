@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..datasets.hashes import frame_hash
+from ..datasets.hashes import ColumnsHash, frame_hash
 from ..graph import Graph
 from .data import LABELS, Batch, frame_weight, with_labels
 from .labels import keys_of, read_labels, with_named_moments
@@ -27,6 +27,7 @@ KEYS = {*(f"{label}_key" for label in LABELS), "magmoms_key", "weight_key", "gro
 CACHE_FORMAT = 1  # to be raised when columns change their meaning
 PER_ATOM = ("positions", "species", "magmoms", "forces", "degree")
 PER_EDGE = ("neighbors", "shifts")
+DIGESTED = ("hash", "pbc", *LABELS, "weight")
 # Centres follow from degrees, since edges are sorted; other integers need half their bits.
 NARROW = {"species": np.int16, "neighbors": np.int32, "shifts": np.int32, "degree": np.int32}
 GRAPH = tuple(f.name for f in fields(Graph) if f.name not in ("structure", "centers"))
@@ -43,12 +44,14 @@ class FrameDataset(Sequence[Batch]):
         hashes: (F,) hashes of the frames, see :func:`..datasets.hashes.frame_hash`.
         species: atomic numbers, ascending.
         summary: what they are, for the table.
+        digest: hash of the frames, their labels and weights, in their order.
     """
 
-    def __init__(self, columns: Columns, summary: Summary, folder: Path | None = None) -> None:
-        self._columns = columns
-        self._folder = folder
-        self.summary = summary
+    def __init__(
+        self, columns: Columns, summary: Summary, digest: str, folder: Path | None = None
+    ) -> None:
+        self._columns, self._folder = columns, folder
+        self.summary, self.digest = summary, digest
         self.atoms = np.asarray(columns["atoms"]).astype(np.int64)
         self.edges = np.asarray(columns["edges"]).astype(np.int64)
         self.hashes = [str(x, "ascii") for x in columns["hash"]]
@@ -65,14 +68,18 @@ class FrameDataset(Sequence[Batch]):
             ValueError: a frame or label is unusable; the message names it.
         """
         writer = MemoryWriter()
-        summary = _collect(frames, data, cutoff, inputs, name, writer)
-        return cls(writer.finish(), summary)
+        summary, digest = _collect(frames, data, cutoff, inputs, name, writer)
+        return cls(writer.finish(), summary, digest)
 
     @classmethod
     def open(cls, folder: Path) -> FrameDataset:
         """Map a cache; raises ValueError if it is damaged."""
         columns, information = open_cache(folder)
-        return cls(columns, Summary.model_validate(information["summary"]), folder)
+        summary = Summary.model_validate(information["summary"])
+        digest = information.get("digest")
+        if digest is None:  # of a cache that was made before there were digests
+            digest = ColumnsHash().add({name: columns[name] for name in DIGESTED}).hexdigest()
+        return cls(columns, summary, digest, folder)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -187,8 +194,8 @@ class FrameSource:
         folder = self._place("frames", {"cutoff": cutoff, "inputs": inputs, "data": keys})
         if not folder.is_dir():
             with CacheWriter(folder) as writer:
-                summary = _collect(self, self.data, cutoff, inputs, self.name, writer)
-                writer.finish({"summary": summary.model_dump(mode="json")})
+                summary, digest = _collect(self, self.data, cutoff, inputs, self.name, writer)
+                writer.finish({"summary": summary.model_dump(mode="json"), "digest": digest})
         return FrameDataset.open(folder)
 
     def _species(self) -> set[int]:
@@ -208,9 +215,9 @@ def _collect(
     inputs: tuple[str, ...],
     name: str,
     writer: Writer,
-) -> Summary:
-    """Write all frames, each looked at once."""
-    summarizer = Summarizer(name, cutoff)
+) -> tuple[Summary, str]:
+    """Write all frames, each looked at once; returns what they are, and their digest."""
+    summarizer, digest = Summarizer(name, cutoff), ColumnsHash()
     keys = keys_of(data)
     groups = {key: set(factors) for key, factors in data.group_weights.items()}
     for chunk in _chunks(frames):
@@ -228,14 +235,16 @@ def _collect(
             raise
         hashes = [frame_hash(a) for a in structures]
         summarizer.add(names, structures, batch, used, hashes)
-        writer.append(_rows(batch, hashes))
+        rows = _rows(batch, hashes)
+        writer.append(rows)
+        digest.add({column: rows[column] for column in DIGESTED})
     for key, values in groups.items():
         if values and name == "training":
             raise ValueError(
                 f"data.group_weights has {key} {', '.join(sorted(values))}, but no training frame"
                 " does; leave it out, or correct it."
             )
-    return summarizer.finish()
+    return summarizer.finish(), digest.hexdigest()
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ase.data import chemical_symbols
 
+from ..datasets.hashes import data_hash
 from ..datasets.registry import known_test_frames
 from ..outputs import DIRECT
 from .config import TrainingConfig
@@ -103,3 +105,23 @@ def _require_labels(config: TrainingConfig, name: str, frames: FrameDataset) -> 
                 f"the loss has {label}, but no {name} frame has one by a usual name (there is "
                 f"{others}); set data.{label}_key to its name, or loss.{label}=0."
             )
+
+
+def data_of(sets: Mapping[str, FrameDataset]) -> dict[str, Any]:
+    """What the state of a run says of its data."""
+    return {
+        "data": data_hash(sets[TRAINING].hashes),
+        "digests": {name: sets[name].digest for name in (TRAINING, VALIDATION)},
+    }
+
+
+def refuse_other_data(state: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
+    """Raise ValueError if a state is not of the data that were found, see :func:`data_of`."""
+    # States of before there were digests know which training frames there are, and no more.
+    old = state.get("digests", {TRAINING: state["data"]})
+    new = found["digests"] if "digests" in state else {TRAINING: found["data"]}
+    if changed := [name for name in old if old[name] != new[name]]:
+        raise ValueError(
+            f"the {' and '.join(changed)} frames, or their order, labels or weights, are not those"
+            f" of the run in {folder}; bring the old files back, or choose another folder."
+        )

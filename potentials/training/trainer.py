@@ -7,7 +7,6 @@ does next has to follow from its state to the last bit, in the middle of an epoc
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from .averaging import ExponentialAverage
 from .batching import batch_sampler, loader, sizes
 from .config import TrainingConfig
 from .data import Batch
+from .dataset import FrameDataset
 from .display import Display
 from .folder import RunFolder, State
 from .interruptions import Interruption
@@ -27,6 +27,7 @@ from .logs import Log
 from .module import TrainingModule, in_words, learning_rate
 from .plots import Picture
 from .ranks import average_gradients, share_weights
+from .sets import TRAINING, VALIDATION, data_of, refuse_other_data
 
 COUNTERS = ("epoch", "step", "steps", "seconds", "validated", "best")
 AGREE_EVERY = 10  # steps on GPUs, which have to be waited for
@@ -58,8 +59,8 @@ class Trainer:
         fabric: Fabric,
         module: TrainingModule,
         config: TrainingConfig,
-        frames: Sequence[Batch],
-        validation_frames: Sequence[Batch],
+        frames: FrameDataset,
+        validation_frames: FrameDataset,
         folder: RunFolder,
         display: Display,
     ) -> None:
@@ -73,6 +74,7 @@ class Trainer:
         sampler = partial(batch_sampler, rank=fabric.global_rank, ranks=fabric.world_size)
         self.sampler = sampler(frames, config.optimization)
         self.frames = frames
+        self.data = data_of({TRAINING: frames, VALIDATION: validation_frames})
         self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
@@ -255,7 +257,7 @@ class Trainer:
     def state_dict(self) -> State:
         """All that decides the steps to come, to the last bit."""
         return {
-            "data": self.module.potential.information.get("training_data_sha256"),
+            **self.data,
             **{name: getattr(self, name) for name in COUNTERS},
             "module": self.module.state_dict(),
             "window": self.module.loss.reduce(self.module.window),
@@ -272,11 +274,7 @@ class Trainer:
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state; raises ValueError if it is not one of this run."""
-        if state["data"] != self.module.potential.information.get("training_data_sha256"):
-            raise ValueError(
-                f"the training frames are not those of the run in {self.folder.path}; choose "
-                "another folder, or bring the old files back."
-            )
+        refuse_other_data(state, self.data, self.folder.path)
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.module.load_state_dict(state["module"])

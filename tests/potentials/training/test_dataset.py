@@ -1,5 +1,6 @@
 """Sets of frames: the same numbers from memory, a cache and frame by frame; and their table."""
 
+import json
 import pickle
 from dataclasses import fields
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from pointedge.calculators.cli import app
+from pointedge.potentials.datasets import hashes
 from pointedge.potentials.datasets.hashes import frame_hash
 from pointedge.potentials.graph import Graph
 from pointedge.potentials.training import storage
@@ -91,6 +93,7 @@ def test_memory_cache_and_single_frames_have_the_same_bits(folder, inputs):
     assert memory.edges.tolist() == [b.graph.num_edges for b in again]
     assert 0 in memory.edges
     assert again.summary == memory.summary
+    assert again.digest == cached.digest == memory.digest
     assert again.species == memory.species == (1, 8, 13, 29)
     assert len(again[2:5]) == 3
     with pytest.raises(IndexError):
@@ -122,6 +125,16 @@ def test_a_cache_is_made_once_for_each_content_and_setting(folder, monkeypatch):
     assert changed.species() == {1, 8, 13, 29}
     assert len(changed.dataset(3.5, ())) == 5
     assert len(set(made)) == 4
+
+
+def test_a_cache_that_was_made_before_there_were_digests_has_one(folder, monkeypatch):
+    cached = source(folder, cache="cache").dataset(CUTOFF, ())
+    (index,) = (folder / "cache").glob("training-frames-*/index.json")
+    tree = json.loads(index.read_text())
+    del tree["information"]["digest"]
+    index.write_text(json.dumps(tree))
+    monkeypatch.setattr(hashes, "ROWS", 5)
+    assert source(folder, cache="cache").dataset(CUTOFF, ()).digest == cached.digest
 
 
 def test_a_cache_that_fails_leaves_nothing_behind(folder):

@@ -3,6 +3,7 @@
 import random
 import signal
 
+import ase.io
 import pytest
 import torch
 
@@ -127,5 +128,61 @@ def test_a_time_limit_stops_with_a_state_and_other_settings_are_refused(tree, tm
     assert not any(line.startswith("epoch") for line in finished), "nothing is left to do"
     frames = (tmp_path / "frames.xyz").read_text().replace("0.96", "0.97").replace("0.11", "0.12")
     (tmp_path / "frames.xyz").write_text(frames)
-    with pytest.raises(ValueError, match="training frames are not those"):
+    with pytest.raises(ValueError, match="the training and validation frames, or"):
         again(optimization=tree["optimization"] | {"max_epochs": 2})
+
+
+def ten_times_the_energies(frames):
+    for atoms in frames:
+        atoms.info["REF_energy"] *= 10
+
+
+# What is changed of 24 training and 8 validation frames, and the sets that the refusal names.
+OTHER_DATA = [
+    (ten_times_the_energies, "training and validation"),
+    (lambda frames: frames.reverse(), "training and validation"),
+    (lambda frames: frames[0].info.update(weight=2.0), "training"),
+    (lambda frames: frames[0].set_pbc([True, False, False]), "training"),
+    (lambda frames: frames.pop(0), "training"),
+    (lambda frames: frames[30].arrays["REF_forces"].__imul__(10), "validation"),
+    (lambda frames: frames.pop(), "validation"),
+]
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_a_run_does_not_go_on_with_other_data(tree, tmp_path, cache):
+    def again(frames, **run):
+        ase.io.write(tmp_path / "frames.xyz", frames)
+        settings, lines = tree | {"run": tree["run"] | run}, []
+        train(
+            TrainingConfig.from_dict(settings),
+            tmp_path / "run",
+            folder=tmp_path,
+            report=lines.append,
+        )
+        return lines
+
+    tree["optimization"]["max_epochs"] = 1
+    tree["data"] |= {"cache": cache, "weight_key": "weight"}
+    frames = ase.io.read(tmp_path / "frames.xyz", ":")
+    for atoms in frames:
+        atoms.info["weight"] = 1.0
+        atoms.cell = [9, 9, 9]
+    with pytest.raises(RunStoppedError):
+        again(frames, max_time=1e-9)
+    for change, names in OTHER_DATA:
+        other = [atoms.copy() for atoms in frames]
+        change(other)
+        with pytest.raises(ValueError, match=f"^the {names} frames, or their order, labels or wei"):
+            again(other)
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    del state["digests"]  # as states were that know which training frames there are, and no more
+    torch.save(state, tmp_path / "run" / "last.pt")
+    with pytest.raises(
+        ValueError, match=r"^the training frames, or their order, labels or weights"
+    ):
+        again(frames[1:])
+    with pytest.raises(RunStoppedError):
+        again(frames[:-1], max_time=1e-9)
+    assert "digests" in torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert any(line.startswith("resuming") for line in again(frames[:-1]))
