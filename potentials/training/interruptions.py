@@ -29,7 +29,7 @@ class Interruption:
     A second Ctrl-C ends the process at once.
 
     Args:
-        max_time: hours after which the run should stop; None: never.
+        max_time: hours from now after which the run should stop; None: never.
     """
 
     def __init__(self, max_time: float | None = None) -> None:

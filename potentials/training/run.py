@@ -24,7 +24,7 @@ from .display import Display
 from .distill import distill_auxiliary
 from .finetune import prepare, started_from
 from .folder import RunFolder
-from .interruptions import RunStoppedError
+from .interruptions import Interruption, RunStoppedError
 from .module import TrainingModule
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
 from .ranks import launch, reducer
@@ -65,6 +65,7 @@ def train(
         RunStoppedError: a signal or ``run.max_time`` stopped the run; it can be resumed.
     """
     settings = config.run
+    interruption = Interruption(settings.max_time)  # what comes before the first step counts, too
     fabric = launch(device or settings.device, settings.devices, settings.num_nodes)
     files, first = RunFolder(output), fabric.is_global_zero
     display = Display(report if first else _silent, bar=progress_bar and first)
@@ -88,7 +89,9 @@ def train(
             display.line(line)
         _prepare(potential, config, sets, display)
         try:
-            trainer = _fit(potential, config, sets, fabric, files, display)
+            trainer = _trainer(potential, config, sets, fabric, files, display)
+            with matrix_products(config.optimization.precision):
+                trainer.fit(interruption)
             if first and not files.results.exists():
                 return _finish(trainer, config, sets, sources, display)
         except UnwrittenError as error:
@@ -116,7 +119,7 @@ def _prepare(potential: Potential, config: TrainingConfig, sets: Sets, display: 
     potential.information["training"] = config.model_dump()
 
 
-def _fit(
+def _trainer(
     potential: Potential,
     config: TrainingConfig,
     sets: Sets,
@@ -124,14 +127,11 @@ def _fit(
     files: RunFolder,
     display: Display,
 ) -> Trainer:
-    """Run the loop to its end."""
+    """What runs the loop; says what its precision costs."""
     module = TrainingModule(potential, config, reducer(fabric))
     batches = sets[TRAINING], sets[VALIDATION]
     trainer = Trainer(fabric, module, config, *batches, files, display)
-    precision = config.optimization.precision
-    check_precision(potential, batches[0], precision, display.line)
-    with matrix_products(precision):
-        trainer.fit()
+    check_precision(potential, batches[0], config.optimization.precision, display.line)
     return trainer
 
 

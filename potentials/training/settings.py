@@ -247,8 +247,9 @@ class Run(Strict):
     max_time: float | None = Field(
         None,
         gt=0,
-        description="stop after this time with a state to resume from, h: the limit of a queue; the"
-        " schedule knows nothing of it (optimization.max_hours is the schedule's length)",
+        description="stop after this time, preparation included, with a state to resume from, h:"
+        " the limit of a queue; the schedule knows nothing of it (optimization.max_hours is the"
+        " schedule's length)",
     )
     log_every: int = Field(20, ge=1, description="steps that a row of the log averages over")
     loggers: list[Literal["tensorboard", "wandb"]] = Field(

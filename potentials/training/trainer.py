@@ -104,7 +104,7 @@ class Trainer:
         end = self.step == 0 and self.epoch % self.config.optimization.validate_every == 0
         return (end or self.progress >= 1) and self.validated != self.steps
 
-    def fit(self) -> None:
+    def fit(self, interruption: Interruption) -> None:
         """Train to the end of the schedule, from wherever the folder's state is.
 
         Raises:
@@ -113,7 +113,7 @@ class Trainer:
         """
         self._resume()
         try:
-            with Interruption(self.config.run.max_time) as interruption, self.display:
+            with interruption, self.display:
                 self._run(interruption)
         finally:
             if self.log is not None:

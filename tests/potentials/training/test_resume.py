@@ -2,12 +2,14 @@
 
 import random
 import signal
+import time
 
 import ase.io
 import pytest
 import torch
 
 from pointedge.potentials import checkpoint
+from pointedge.potentials.training import run as training
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.logs import read_log
 from pointedge.potentials.training.run import RunStoppedError, train
@@ -130,6 +132,22 @@ def test_a_time_limit_stops_with_a_state_and_other_settings_are_refused(tree, tm
     (tmp_path / "frames.xyz").write_text(frames)
     with pytest.raises(ValueError, match="the training and validation frames, or"):
         again(optimization=tree["optimization"] | {"max_epochs": 2})
+
+
+def test_the_time_limit_counts_what_comes_before_the_first_step(tree, tmp_path, monkeypatch):
+    """Frames that take an hour to be read, by a clock that jumps then."""
+    clock, late, open_sets = time.monotonic, 0.0, training.open_sets
+
+    def slowly(*arguments):
+        nonlocal late
+        late = 3600.0
+        return open_sets(*arguments)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + late)
+    monkeypatch.setattr(training, "open_sets", slowly)
+    tree["run"]["max_time"] = 1.0
+    with pytest.raises(RunStoppedError, match=r"step 1 \(the time of run.max_time is over\)"):
+        train(TrainingConfig.from_dict(tree), tmp_path / "run", folder=tmp_path, report=quiet)
 
 
 def ten_times_the_energies(frames):
