@@ -127,6 +127,16 @@ class RunFolder:
             raise ValueError(f"{'; '.join(problems)}; remove them to start afresh.")
         return None
 
+    def gentler(self) -> str:
+        """How to train with a lower learning rate, which a run that goes on cannot have."""
+        if not self._has_state():
+            return "lower optimization.learning_rate"
+        start = f"start_from={self.best.absolute()} and " if self.best.exists() else ""
+        return (
+            f"begin a run in another folder, with {start}a lower optimization.learning_rate: this"
+            " one can only go on with its own"
+        )
+
     def _other_version(self) -> ValueError:
         return ValueError(
             f"{self.path} holds a run of another version of pointedge, which this one cannot "

@@ -227,10 +227,8 @@ class Trainer:
     def _check_finite(self) -> None:
         """Stop before weights that are not numbers are written anywhere."""
         if not self.finite:
-            raise ValueError(
-                f"the loss or its gradient is not finite in step {self.steps}; lower the learning "
-                "rate. The last state is whole."
-            )
+            how = self.folder.gentler()
+            raise ValueError(f"loss or gradient is not finite in step {self.steps}; {how}.")
 
     def _agreed(self, stop: bool, save: bool, spent: float) -> tuple[bool, bool, float]:
         """Whether any rank wants to stop, or to save, and the time of the first rank's clock.
