@@ -1,8 +1,8 @@
-"""Settings from plain values: names and types, as a YAML file has them, before a class is built."""
+"""Settings from plain values, as a YAML file has them: names, types and ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -33,6 +33,25 @@ def checked(kind: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
             value if hasattr(value, "__dataclass_fields__") else _typed(hints[key], value, key)
         )
     return result
+
+
+def refuse_out_of_range(
+    settings: object,
+    *,
+    positive: Iterable[str] = (),
+    not_negative: Iterable[str] = (),
+    at_least_one: Iterable[str] = (),
+) -> None:
+    """Raise ValueError with the first number that is out of its range; None is in any."""
+    for names, fits, words in (
+        (positive, lambda x: x > 0, "be positive"),
+        (not_negative, lambda x: x >= 0, "not be negative"),
+        (at_least_one, lambda x: x >= 1, "be at least 1"),
+    ):
+        for name in names:
+            value = getattr(settings, name)
+            if value is not None and not fits(value):
+                raise ValueError(f"{name} = {value} must {words}.")
 
 
 def _typed(hint: Any, value: Any, key: str) -> Any:

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..cutoff import tanh
+from ..plain import refuse_out_of_range
 from ..suggestions import refuse_misspelt
 from .environments import Environments, Frames, axes, pairs, sine_squared, with_mirror_images
 from .weights import rise
@@ -82,9 +83,11 @@ class ScoreSettings:
         refuse_misspelt("parity", self.parity, ("O3", "SO3"))
         if not 0 < self.pruning < 1:
             raise ValueError(f"pruning = {self.pruning} must lie between 0 and 1.")
-        for name in ("taper", "collinearity", "preference_length"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive.")
+        refuse_out_of_range(
+            self,
+            positive=("taper", "collinearity", "preference_length"),
+            not_negative=("reach", "decay", "preference", "preference_species"),
+        )
 
     def outer_radius(self, cutoff: float) -> float:
         """Radius in Å beyond which a neighbour makes no frame."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..cutoff import tanh
+from ..plain import refuse_out_of_range
 from ..suggestions import refuse_misspelt
 
 # W(1/e) of Lambert's function: SM_b([x, y]) + BIAS / b >= max(x, y) for any two values.
@@ -25,6 +26,16 @@ BIAS = 0.2784645427610738
 # Below this a weight is zero: its square underflows, and beside any sum of weights, the auxiliary
 # one included, it is lost to rounding more than a hundred orders of magnitude earlier.
 UNDERFLOW = 1e-150
+POSITIVE = (
+    "beta",
+    "radius_width",
+    "sine_width",
+    "beta_weights",
+    "auxiliary_threshold",
+    "pruning_width",
+    "pruning_threshold",
+    "pruning_threshold_width",
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,14 @@ class RadiusSettings:
     negligible: float = UNDERFLOW
 
     def __post_init__(self) -> None:
-        """Refuse misspelt names."""
+        """Refuse misspelt names and values out of range."""
         refuse_misspelt("parity", self.parity, ("O3", "SO3"))
         refuse_misspelt("outer", self.outer, ("smooth", "research"))
+        refuse_out_of_range(self, positive=POSITIVE, not_negative=("pruning_rounds", "negligible"))
+        if not self.sine_width <= self.sine <= 1:
+            raise ValueError(f"sine = {self.sine} must lie between sine_width and 1.")
+        if not 0 < self.pruning < 1:
+            raise ValueError(f"pruning = {self.pruning} must lie between 0 and 1.")
 
     def outer_radius(self, cutoff: float) -> float:
         """Radius in Å beyond which a neighbour makes no frame."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..plain import checked
+from ..plain import checked, refuse_out_of_range
 from ..suggestions import refuse_misspelt
 from .irreps import SCALAR, Irrep, Irreps
 from .messages import paths
@@ -58,18 +58,15 @@ class EquivariantConfig:
         if not self.species or len(set(self.species)) != len(self.species):
             raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
         refuse_misspelt("convention", self.convention, (CONVENTION,))
-        for name in AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1.")
-        for name in ("lmax", "radial_depth"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must not be negative.")
+        refuse_out_of_range(
+            self,
+            positive=POSITIVE,
+            not_negative=("lmax", "radial_depth"),
+            at_least_one=AT_LEAST_ONE,
+        )
         for name, limit in LARGEST.items():
             if getattr(self, name) > limit:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at most {limit}.")
-        for name in POSITIVE:
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive.")
         if SCALAR not in self.hidden:
             raise ValueError(
                 f"irreps {self.irreps!r} need scalars, such as '32x0e', for the energy and gates."

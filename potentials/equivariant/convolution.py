@@ -45,6 +45,8 @@ class ConvolutionConfig(EquivariantConfig):
         """Refuse values that no model can be built from."""
         super().__post_init__()
         object.__setattr__(self, "properties", tuple(self.properties))
+        if not self.properties:
+            raise ValueError("properties is empty; name at least one, such as 'energy'.")
         for name in self.properties:
             refuse_misspelt("property", name, READ_FROM)
             degree = max(irrep.l for irrep in READ_FROM[name])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..graph import Graph
 from ..outputs import Outputs
+from ..plain import refuse_out_of_range
 from ..species import Groups
 from ..suggestions import refuse_misspelt
 from .config import EquivariantConfig
@@ -59,6 +60,7 @@ class MACEConfig(EquivariantConfig):
     def __post_init__(self) -> None:
         """Refuse values that no model can be built from."""
         super().__post_init__()
+        refuse_out_of_range(self, at_least_one=("readout_width",))
         refuse_misspelt("first_interaction", self.first_interaction, get_args(FirstInteraction))
         if not isinstance(self.correlation, int):
             object.__setattr__(self, "correlation", tuple(self.correlation))

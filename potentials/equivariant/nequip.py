@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..outputs import Outputs
+from ..plain import refuse_out_of_range
 from ..species import Groups
 from .config import EquivariantConfig
 from .irreps import SCALAR, Features, Irreps
@@ -43,6 +44,15 @@ class NequIPConfig(EquivariantConfig):
     embedding_width: int | None = None
     readout_depth: int = 0
     readout_width: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can be built from."""
+        super().__post_init__()
+        refuse_out_of_range(
+            self,
+            not_negative=("readout_depth",),
+            at_least_one=("embedding_width", "readout_width"),
+        )
 
 
 class NequIP(EquivariantNetwork):

@@ -9,8 +9,25 @@ from ..cutoff import FUNCTIONS
 from ..ecse.frames import FrameSettings, frame_settings
 from ..ecse.scores import ScoreSettings
 from ..outputs import RANKS
-from ..plain import checked
+from ..plain import checked, refuse_out_of_range
 from ..suggestions import did_you_mean, refuse_misspelt
+
+AT_LEAST_ONE = (
+    "d_pet",
+    "d_node",
+    "d_head",
+    "d_feedforward",
+    "num_heads",
+    "num_attention_layers",
+    "num_gnn_layers",
+    "max_spin_multiplicity",
+)
+POSITIVE = (
+    "num_neighbors_adaptive",
+    "cutoff_width_adaptive",
+    "attention_temperature",
+    "typical_moment",
+)
 
 
 @dataclass(frozen=True)
@@ -91,20 +108,18 @@ class PETConfig:
             refuse_misspelt("property", name, RANKS)
         if not self.properties:
             raise ValueError("properties is empty; name at least one, such as 'energy'.")
+        refuse_out_of_range(
+            self, positive=POSITIVE, at_least_one=AT_LEAST_ONE, not_negative=("max_charge",)
+        )
         if self.d_pet % self.num_heads:
             raise ValueError(
                 f"d_pet = {self.d_pet} must be a multiple of num_heads = {self.num_heads}."
             )
-        if self.typical_moment is not None and not self.typical_moment > 0:
-            raise ValueError(f"typical_moment = {self.typical_moment} μ_B must be positive.")
         if not 0 < self.cutoff_width <= self.cutoff:
             raise ValueError(
                 f"cutoff_width = {self.cutoff_width} Å must lie between 0 and the cutoff "
                 f"({self.cutoff} Å)."
             )
-        for name in ("d_pet", "d_head", "d_feedforward", "num_attention_layers", "num_gnn_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1.")
         hints = get_type_hints(type(self))
         for name, hint in hints.items():
             options = [o for o in get_args(hint) if isinstance(o, str)]

@@ -217,7 +217,7 @@ class Optimization(Strict):
     )
     augment: bool = Field(True, description="turn every structure by a random element of O(3)")
     validate_every: int = Field(1, ge=1, description="epochs between validations")
-    seed: int = Field(0, ge=0, description="of weights, order of frames and orientations")
+    seed: int = Field(0, ge=0, lt=2**64, description="of weights, order of frames and orientations")
 
     @model_validator(mode="before")
     @classmethod

@@ -274,6 +274,15 @@ def test_settings_that_are_none_are_refused():
         RadiusSettings(outer="smoth")
     with pytest.raises(ValueError, match=r"pruning = 1\.5 must lie between 0 and 1"):
         ScoreSettings(pruning=1.5)
+    for name in ("reach", "decay", "preference", "preference_species"):
+        with pytest.raises(ValueError, match=rf"^{name} = -1.0 must not be negative\.$"):
+            ScoreSettings(**{name: -1.0})
+    for name in ("beta", "radius_width", "sine_width", "pruning_width", "auxiliary_threshold"):
+        with pytest.raises(ValueError, match=rf"^{name} = 0.0 must be positive\.$"):
+            RadiusSettings(**{name: 0.0})
+    for name, value, limits in (("sine", 0.1, "sine_width and 1"), ("pruning", 2.0, "0 and 1")):
+        with pytest.raises(ValueError, match=f"{name} = {value} must lie between {limits}"):
+            RadiusSettings(**{name: value})
     with pytest.raises(ValueError, match="unknown method of frames 'score'; did you mean 'scores'"):
         frame_settings({"method": "score"})
     with pytest.raises(ValueError, match="unknown frame setting 'beta'"):

@@ -48,6 +48,11 @@ CHANGES = {
         {"optimization": {"batch_size": 0}},
         ["optimization.batch_size is 0", "greater than or equal to 1"],
     ),
+    "a seed beyond those of torch": (
+        {"optimization": {"seed": 2**64}},
+        ["optimization.seed is 18446744073709551616", "less than 18446744073709551616"],
+    ),
+    "no heads": ({"model": {"num_heads": 0}}, ["num_heads = 0 must be at least 1"]),
     "not a number": (
         {"optimization": {"gradient_clip": float("nan")}},
         ["optimization.gradient_clip", "finite number"],
