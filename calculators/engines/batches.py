@@ -20,7 +20,8 @@ class MovingBatch:
 
     Neighbours are kept while no atom has moved by half the skin. What the atoms are and whether
     any are on top of each other is looked at whenever a list is built, when the host waits for the
-    device in any case.
+    device in any case; after a refusal, at the next call again. Only stress with open axes needs a
+    wait more, since a list does not tell what becomes of their cell vectors.
 
     Args:
         potential: without gradients of its weights, on the device of the batches.
@@ -30,7 +31,9 @@ class MovingBatch:
     def __init__(self, potential: Potential, skin: float = 0.5) -> None:
         self.potential = potential
         self._verlet = VerletList(potential.cutoff, skin=skin)
-        self._flat = 0  # first structure whose cell spans no volume, when the list was built
+        self._checked = 0  # builds of the list when it was last found to be in order
+        self._flat = 0  # first structure whose cell spans no volume
+        self._open = True  # whether some axis of some structure is not periodic
 
     def predict(
         self,
@@ -56,11 +59,13 @@ class MovingBatch:
                 from 0.
             ValueError: numbers that are not finite, periodic vectors that are dependent.
         """
-        builds = self._verlet.builds
         edges = self._verlet.update(positions, cell, pbc, structure, species)
         graph = Graph(positions, species, cell, pbc, structure, *edges)
-        if self._verlet.builds != builds:
-            self._flat = check_batch(graph, self.potential.species)
+        if self._verlet.builds != self._checked:
+            self._flat, self._open = check_batch(graph, self.potential.species)
+            self._checked = self._verlet.builds
+        elif stress and self._open:  # cell vectors of open axes may change, and the list be kept
+            self._flat = int(_first(_flat(graph)))
         if stress and self._flat < graph.num_structures:
             raise InputError(
                 f"structure {self._flat} has no stress, because its cell vectors span no volume; "
@@ -71,18 +76,18 @@ class MovingBatch:
         return self.potential(graph, forces=forces, virial=virial or stress)
 
 
-def check_batch(graph: Graph, known: tuple[int, ...]) -> int:
+def check_batch(graph: Graph, known: tuple[int, ...]) -> tuple[int, bool]:
     """Refuse unknown elements and atoms on top of each other; the host waits once.
 
     Returns:
-        The first structure whose cell vectors span no volume, or their number.
+        The first structure whose cell vectors span no volume, or their number; whether some axis
+        is open.
     """
     device = graph.positions.device
     unknown = ~torch.isin(graph.species, torch.tensor(known, device=device))
     close = torch.linalg.vector_norm(graph.edge_vectors(), dim=-1) < CLOSEST_DISTANCE
-    lengths = torch.linalg.vector_norm(graph.cell, dim=-1)
-    flat = graph.volume() <= SMALLEST_SPAN * lengths.prod(-1)
-    atom, edge, empty = torch.stack([_first(unknown), _first(close), _first(flat)]).tolist()
+    found = [_first(unknown), _first(close), _first(_flat(graph)), (~graph.pbc).sum()]
+    atom, edge, empty, open_axes = torch.stack(found).tolist()
     if atom < graph.num_atoms:
         raise InputError(
             f"{_place(graph, atom)} is {_symbol(int(graph.species[atom]))}, which the model does "
@@ -94,7 +99,13 @@ def check_batch(graph: Graph, known: tuple[int, ...]) -> int:
             f"{_place(graph, int(graph.centers[edge]))} and {other}, or an image of it, are closer "
             f"than {CLOSEST_DISTANCE} Å; remove duplicate atoms, or check cell and time step."
         )
-    return int(empty)
+    return int(empty), open_axes > 0
+
+
+def _flat(graph: Graph) -> Tensor:
+    """Whether the cell vectors of each structure span no volume (B,)."""
+    lengths = torch.linalg.vector_norm(graph.cell, dim=-1)
+    return graph.volume() <= SMALLEST_SPAN * lengths.prod(-1)
 
 
 def _place(graph: Graph, atom: int) -> str:

@@ -259,6 +259,41 @@ def test_states_that_were_made_elsewhere_are_checked(potential):
         model(lost)
 
 
+def test_what_is_refused_once_is_refused_again(potential):
+    """Neighbour lists of refused states are not taken for checked ones."""
+    for spoil, said in (
+        (lambda state: state.positions[21:22].copy_(state.positions[20:21] + 0.01), "closer than"),
+        (lambda state: state.atomic_numbers[18:19].fill_(79), "atom 2 is Au"),
+    ):
+        model = PotentialModel(potential)
+        good = model.state([bulk(), bulk()])
+        expected = model(good)["energy"]
+        spoiled = good.clone()
+        spoil(spoiled)
+        for _ in range(3):
+            with pytest.raises(ValueError, match=said):
+                model(spoiled)
+        torch.testing.assert_close(model(good)["energy"], expected, rtol=0, atol=EXACT)
+
+
+def test_a_cell_that_loses_its_volume_has_no_stress(potential):
+    """Open axes, whose cell vectors no neighbour list depends on."""
+    model = PotentialModel(potential)
+    boxed = molecule("H2O")
+    boxed.cell = [9, 9, 9]
+    state = model.state([boxed, boxed])
+    expected = model(state)["stress"]
+    assert expected.isfinite().all()
+    flat = state.clone()
+    flat.cell[1, 2] = 0
+    for _ in range(2):
+        with pytest.raises(ValueError, match="structure 1 has no stress"):
+            model(flat)
+    torch.testing.assert_close(model(state)["stress"], expected, rtol=0, atol=EXACT)
+    model.compute_stress = False
+    assert model(flat)["energy"].isfinite().all()
+
+
 def test_a_float32_network_keeps_states_in_float64(potential):
     model = PotentialModel(potential, dtype="float32")
     assert model.dtype == torch.float64
