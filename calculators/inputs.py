@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,6 +160,28 @@ def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> N
             f"{where}: atoms.info[{name!r}] is {value}, but the model knows {name} from {low} to "
             f"{high} only; correct it, or use a model trained for it."
         )
+
+
+def constant_inputs(potential: Potential, given: Mapping[str, float]) -> dict[str, int]:
+    """Charge and spin that are given for all structures, of those that the potential reads.
+
+    Raises:
+        ValueError: another value than the default for a potential that does not read it, or one
+            that is not whole or outside of its range.
+    """
+    found = {}
+    for name, value in given.items():
+        if name not in potential.inputs:
+            if value != DEFAULT_INPUTS[name]:
+                raise ValueError(f"the model reads no {name}; leave it out.")
+            continue
+        low, high = input_range(potential, name)
+        if not low <= value <= high or value % 1 != 0:
+            raise ValueError(
+                f"{name} is {value}, and the model knows whole numbers from {low} to {high} only."
+            )
+        found[name] = int(value)
+    return found
 
 
 def input_range(potential: Potential, name: str) -> tuple[float, float]:

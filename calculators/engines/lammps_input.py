@@ -12,9 +12,8 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
-from ...potentials.graph import DEFAULT_INPUTS
 from ...potentials.potential import Potential
-from ..inputs import input_range
+from ..inputs import constant_inputs
 
 NAME = "pointedge"  # of the pair style in scripts, and of the fix, for `fix_modify` and `unfix`
 
@@ -154,13 +153,5 @@ def read_inputs(
         table = torch.zeros(types + 1, 3, dtype=torch.float64)
         table[1:, 2] = torch.tensor(moments, dtype=torch.float64)
         inputs["magmoms"] = table
-    for name, value in values.items():
-        if name not in potential.inputs:
-            if value != DEFAULT_INPUTS[name]:
-                raise ValueError(f"the model reads no {name}; leave it out.")
-            continue
-        low, high = input_range(potential, name)
-        if not low <= value <= high or value != int(value):
-            raise ValueError(f"{name} is {value}, and the model knows {low} to {high} only.")
-        inputs[name] = torch.tensor([int(value)])
-    return inputs
+    constants = constant_inputs(potential, values)
+    return inputs | {name: torch.tensor([value]) for name, value in constants.items()}

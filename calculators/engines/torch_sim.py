@@ -21,7 +21,7 @@ from ase import Atoms
 from torch import Tensor
 
 from ...potentials.potential import Potential
-from ..inputs import InputError, check_structure
+from ..inputs import InputError, check_structure, constant_inputs
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .batches import MovingBatch
@@ -56,8 +56,8 @@ class PotentialModel(ModelInterface):  # type: ignore[misc]
 
     Raises:
         ValueError: a model, device, dtype or symmetrisation that does not exist; a model without an
-            energy; a model that reads moments, which torch-sim does not keep, or charge or spin
-            that are not given.
+            energy; a model that reads moments, which torch-sim does not keep; charge or spin that
+            the model reads and that are not given, does not read, or does not know.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PotentialModel(ModelInterface):  # type: ignore[misc]
         potential = load_potential(model, symmetrize=symmetrize)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
-        self.inputs = _constant_inputs(potential, {"charge": charge, "spin": spin})
+        self.inputs = _inputs(potential, {"charge": charge, "spin": spin})
         self._batch = MovingBatch(self.potential, skin)
         self._compute_forces, self._compute_stress = compute_forces, compute_stress
 
@@ -186,19 +186,17 @@ class PotentialModel(ModelInterface):  # type: ignore[misc]
                 )
 
 
-def _constant_inputs(potential: Potential, given: dict[str, int | None]) -> dict[str, int]:
+def _inputs(potential: Potential, given: dict[str, int | None]) -> dict[str, int]:
     """Values of the inputs of a potential for all structures."""
     if "energy" not in potential.properties:
         raise ValueError(f"the model has no energy to simulate, only {potential.properties}.")
-    inputs = {}
+    inputs = constant_inputs(potential, {k: v for k, v in given.items() if v is not None})
     for name in potential.inputs:
-        value = given.get(name)
-        if value is None:
+        if name not in inputs:
             remedy = (
                 f"give {name}= for all structures" if name in given else "use the ASE calculator"
             )
             raise ValueError(
                 f"the model reads {name}, which states of torch-sim do not carry; {remedy}."
             )
-        inputs[name] = value
     return inputs

@@ -219,6 +219,27 @@ def test_charge_is_that_of_all_structures():
         model.state(atoms)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"charge": 50}, "charge is 50, and the model knows whole numbers from -3 to 3 only"),
+        ({"charge": 0.5}, "charge is 0.5, and the model knows whole numbers"),
+        ({"charge": 0, "spin": 0}, "spin is 0, and the model knows whole numbers from 1 to 4 only"),
+    ],
+    ids=str,
+)
+def test_charge_is_one_that_the_model_knows(given, said):
+    with pytest.raises(ValueError, match=said):
+        PotentialModel(charged_potential(), **{"spin": 1, **given})
+
+
+def test_charge_is_refused_where_it_is_not_read(potential):
+    for given in ({"charge": 3}, {"spin": 2}):
+        with pytest.raises(ValueError, match=f"reads no {next(iter(given))}; leave it out"):
+            PotentialModel(potential, **given)
+    assert PotentialModel(potential, charge=0, spin=1).inputs == {}
+
+
 def test_moments_are_refused():
     with pytest.raises(ValueError, match=r"reads magmoms, which states .* use the ASE calculator"):
         PotentialModel(Potential(MomentNetwork()))
