@@ -51,7 +51,7 @@ class Domain:
         self.owned = self.rows < num_owned
         gathered = comm.allgather((tags[:num_owned], positions[:num_owned]))
         self._plan(seen, [part for part, _ in gathered])
-        self._positions, self._cell = positions[self.rows], cell.copy()
+        self._positions, self._cell = positions[:num_owned].copy(), cell.copy()
         hidden = [places[~np.isin(part, seen)] for part, places in gathered]
         gap = _gaps(np.concatenate(hidden), positions[:num_owned], cell, pbc)
         self.clearance = float(gap.min(initial=np.inf)) - reach
@@ -73,20 +73,29 @@ class Domain:
     def holds(
         self, tags: np.ndarray, num_owned: int, positions: np.ndarray, cell: np.ndarray
     ) -> bool:
-        """Whether the atoms are the same, and no hidden one can have come within reach.
+        """Whether no rank has other atoms, nor one that it does not see within reach; collective.
 
         What an affine map of the box does not explain of an atom's path uses up the clearance, as
-        in a Verlet list (:class:`pointedge.potentials.neighbors.VerletList`).
+        in a Verlet list (:class:`pointedge.potentials.neighbors.VerletList`). Paths of hidden atoms
+        are known to their owners alone, hence the longest of all ranks against the least budget.
         """
-        if num_owned != self._num_owned or not np.array_equal(tags, self._tags):
-            return False
+        path, budget = 0.0, -np.inf
+        if num_owned == self._num_owned and np.array_equal(tags, self._tags):
+            affine = np.linalg.solve(self._cell, cell)
+            moved = positions[:num_owned] - self._positions @ affine
+            path = float(np.linalg.norm(moved, axis=1).max(initial=0.0))
+            budget = self._budget(affine)
+        found = np.empty((self.comm.size, 2))
+        # All ranks compare the same numbers, even those that are not finite, and agree.
+        self.comm.Allgather(np.array([path, budget]), found)
+        return bool(2.0 * found[:, 0].max() <= found[:, 1].min())
+
+    def _budget(self, affine: np.ndarray) -> float:
+        """Å that two atoms may have come closer by, besides what the affine map does."""
         if self.clearance == np.inf:
-            return True
-        affine = np.linalg.solve(self._cell, cell)
+            return np.inf
         squared = max(1.0 - float(np.linalg.norm(affine @ affine.T - np.eye(3))), 0.0)
-        budget = squared**0.5 * (self.reach + self.clearance) - self.reach
-        moved = np.linalg.norm(positions[self.rows] - self._positions @ affine, axis=1)
-        return bool(2.0 * moved.max(initial=0.0) <= budget)
+        return squared**0.5 * (self.reach + self.clearance) - self.reach
 
     def to_owners(self, values: np.ndarray) -> np.ndarray:
         """Add what other ranks have for this rank's atoms to values (n, d); collective."""

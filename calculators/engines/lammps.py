@@ -238,10 +238,8 @@ class LAMMPSPotential:
     def _update(self, atoms: RankAtoms) -> Domain:
         """The domain of this rank, made anew where that of the last step does not hold."""
         state = (atoms.tags, atoms.num_owned, atoms.positions, atoms.cell)
-        old = self._domain
-        if self._comm.allreduce(int(old is None or not old.holds(*state))):
+        if self._domain is None or not self._domain.holds(*state):  # on all ranks, or on none
             self._domain = Domain(self._comm, *state, atoms.pbc, self.reach)
-        assert self._domain is not None
         return self._domain
 
     def _evaluate(self, domain: Domain, atoms: RankAtoms) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +34,37 @@ class Alone:
 
     def alltoall(self, values):
         return [values[0], *(np.zeros(0, dtype=int) for _ in values[1:])]
+
+    def Allgather(self, value, found):  # noqa: N802, the name in mpi4py
+        found[:] = value
+
+
+class Ranks:
+    """Communicators of ranks that are threads; ``on_all`` calls a function with each of them."""
+
+    def __init__(self, size):
+        self.size, self.rank, self.slots = size, None, [None] * size
+        self.barrier = threading.Barrier(size, timeout=10)
+
+    def on_all(self, function):
+        ranks = [copy(self) for _ in range(self.size)]
+        for number, comm in enumerate(ranks):
+            comm.rank = number
+        with ThreadPoolExecutor(self.size) as pool:
+            return list(pool.map(function, ranks))
+
+    def allgather(self, value):
+        self.slots[self.rank] = value
+        self.barrier.wait()
+        found = list(self.slots)
+        self.barrier.wait()
+        return found
+
+    def alltoall(self, values):
+        return [sent[self.rank] for sent in self.allgather(values)]
+
+    def Allgather(self, value, found):  # noqa: N802, the name in mpi4py
+        found[:] = self.allgather(value)
 
 
 SETTINGS = [
@@ -134,6 +168,65 @@ def test_a_domain_holds_until_a_hidden_atom_can_have_come_near():
     assert not made.holds(tags, 1, positions, CELL)
     assert not made.holds(tags[::-1], 2, positions, CELL)
     assert not made.holds(tags[:3], 2, positions[:3], CELL)
+
+
+LONG = np.diag([60.0, 5.0, 5.0])
+OPEN = np.zeros(3, dtype=bool)
+# Of each rank: what it sees, and how many of these are its own. Tag 1 is 15 Å from tag 0, and more
+# from what else rank 0 owns; rank 2 is empty.
+PLACES = np.array([[20.0, 1, 1], [35.0, 1, 1], [12.0, 1, 1], [50.0, 1, 1]])
+SEEN = (([0, 2], 2), ([1, 3, 0, 2], 2), ([], 0))
+
+
+def ask(change, ranks=3):
+    """What all ranks say of their domains after a change of (rank, tags, positions, cell)."""
+    seen = SEEN[:ranks] if ranks > 1 else (([0, 1, 2, 3], 4),)
+
+    def of(comm):
+        tags, own = np.array(seen[comm.rank][0], dtype=int), seen[comm.rank][1]
+        made = Domain(comm, tags, own, PLACES[tags], LONG, OPEN, 10.0)
+        assert made.clearance == (pytest.approx(5.0) if comm.rank == 0 and ranks > 1 else np.inf)
+        places, cell = PLACES.copy(), LONG.copy()
+        tags = change(comm.rank, tags, places, cell)
+        return made.holds(tags, own, places[tags], cell)
+
+    return Ranks(ranks).on_all(of)
+
+
+@pytest.mark.parametrize(("length", "holds"), [(2.4, True), (2.6, False), (8.0, False)])
+def test_paths_of_hidden_atoms_count(length, holds):
+    """Rank 0 does not see atom 1 come; its owner sees all, and may go as far as it likes."""
+
+    def approach(rank, tags, places, cell):
+        places[1, 0] -= length
+        return tags
+
+    assert ask(approach, 2) == [holds] * 2
+    assert ask(approach) == [holds] * 3
+    assert ask(approach, 1) == [True]
+
+
+def test_ranks_agree_whether_domains_hold():
+    """Whatever one of them has met; the others wait for its word."""
+
+    def nothing(rank, tags, places, cell):
+        return tags
+
+    def exchanged(rank, tags, places, cell):
+        return tags[::-1] if rank == 1 else tags
+
+    def lost(rank, tags, places, cell):
+        if rank == 1:
+            places[3] = np.nan
+        return tags
+
+    def compressed(rank, tags, places, cell):
+        places[:, 0] *= 0.5
+        cell[0, 0] *= 0.5
+        return tags
+
+    for change, holds in ((nothing, True), (exchanged, False), (lost, False), (compressed, False)):
+        assert ask(change) == [holds] * 3, change
 
 
 def test_images_of_an_atom_count_once():
