@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixSymmetry
 from ase.stress import voigt_6_to_full_3x3_strain
 
 from .relaxation import RelaxationSettings, check_structure, relax
@@ -86,7 +87,8 @@ def elastic_constants(
 
     Args:
         atoms: periodic structure with a calculator that gives stress; it is only read. Take float64
-            for models: a strain of 0.005 changes forces by little.
+            for models: a strain of 0.005 changes forces by little. Constraints hold, but for
+            FixSymmetry under strain, which takes the symmetry away.
         strains: at least 3, and 4 for errors; positive and negative ones alike, since their
             parabola removes what is not linear.
         fmax: eV/Å, atoms are relaxed until forces are smaller.
@@ -119,12 +121,17 @@ def elastic_constants(
 
 
 def strained(atoms: Atoms, direction: int, size: float) -> Atoms:
-    """A copy with one Voigt component of strain, without rotation; atoms move with the cell."""
+    """A copy with one Voigt component of strain, without rotation; atoms move with the cell.
+
+    FixSymmetry is left out: it would take back of the strain, and of what atoms do about it,
+    whatever lowers the symmetry.
+    """
     voigt = np.zeros(6)
     voigt[direction] = size
     copy = atoms.copy()
+    copy.set_constraint([c for c in copy.constraints if not isinstance(c, FixSymmetry)])
     deformation = voigt_6_to_full_3x3_strain(voigt)  # with the identity
-    copy.set_cell(copy.cell.array @ deformation, scale_atoms=True)
+    copy.set_cell(copy.cell.array @ deformation, scale_atoms=True, apply_constraint=False)
     return copy
 
 

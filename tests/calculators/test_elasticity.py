@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms, FixSymmetry
 from ase.neighborlist import neighbor_list
 from scipy.optimize import brentq
 
@@ -73,15 +76,26 @@ def test_fcc_against_lattice_sums(fcc, cubic):
     assert default["C11"][1] < 0.005 * c11
 
 
-def test_relaxed_atoms_against_energies():
-    """In hcp, strain in the plane moves the atoms of a cell against each other."""
+@pytest.fixture(scope="module")
+def hcp():
+    """Strain in the plane moves the atoms of its cell against each other."""
     atoms = crystal(bulk("Ar", "hcp", a=1.09, c=1.78), smooth=True)
     settings = RelaxationSettings(cell=True, fmax=1e-6, smax=0.01, steps=200)
     relaxed = relax(atoms, settings)
     assert relaxed.converged
-    atoms = crystal(relaxed.atoms, smooth=True)
-    small = tuple(0.1 * s for s in STRAINS)
-    found = elastic_constants(atoms, strains=small, fmax=1e-6)
+    return relaxed.atoms
+
+
+SMALL = tuple(0.1 * s for s in STRAINS)
+
+
+@pytest.fixture(scope="module")
+def of_hcp(hcp):
+    return elastic_constants(crystal(hcp.copy(), smooth=True), strains=SMALL, fmax=1e-6)
+
+
+def test_relaxed_atoms_against_energies(hcp, of_hcp):
+    atoms, found = crystal(hcp.copy(), smooth=True), of_hcp
     np.testing.assert_allclose(found.stiffness, found.stiffness.T, atol=1e-3 * found.bulk_modulus)
 
     def energies(direction, size, fmax):
@@ -97,6 +111,44 @@ def test_relaxed_atoms_against_energies():
     low, middle, high = energies(0, size, 1e3)  # atoms stay where the strain takes them
     clamped = (low + high - 2 * middle) / size**2 / atoms.get_volume() / units.GPa
     assert clamped > 1.005 * found.stiffness[0, 0]
+
+
+class FixFoundSymmetry(FixSymmetry):
+    """ASE's constraint, but with operations from trying all: ASE's own needs spglib."""
+
+    def __init__(self, atoms):
+        self.do_adjust_positions = self.do_adjust_cell = True
+        self.rotations, self.translations, self.symm_map = [], [], []
+        turns = np.array(list(product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+        metric, places = atoms.cell.array @ atoms.cell.array.T, atoms.get_scaled_positions()
+        same = np.isclose(turns.swapaxes(1, 2) @ metric @ turns, metric).all(axis=(1, 2))
+        for turn, target in product(turns[same], places):
+            shift = target - turn @ places[0]
+            apart = (places @ turn.T + shift)[:, None] - places
+            onto = np.isclose(apart, np.round(apart)).all(axis=2)
+            if onto.any(axis=1).all():
+                self.rotations.append(turn)
+                self.translations.append(shift)
+                self.symm_map.append(onto.argmax(axis=1).tolist())
+
+
+def test_symmetry_is_not_kept_under_strain(hcp, of_hcp):
+    """ASE would symmetrise the strain itself, and then what atoms do about it."""
+    atoms = crystal(hcp.copy(), smooth=True)
+    atoms.set_constraint([FixAtoms([0]), FixFoundSymmetry(atoms)])
+    assert len(atoms.constraints[1].rotations) == 24  # P6_3/mmc
+    for direction in (0, 5):
+        copy = strained(atoms, direction, 0.01)
+        expected = np.eye(3)
+        expected[0, 0] += 0.01 * (direction == 0)
+        expected[0, 1] = expected[1, 0] = 0.005 * (direction == 5)
+        np.testing.assert_allclose(copy.cell.array, atoms.cell.array @ expected, atol=1e-12)
+        assert [type(c) for c in copy.constraints] == [FixAtoms]
+    atoms.set_constraint(atoms.constraints[1])
+    found = elastic_constants(atoms, strains=SMALL, fmax=1e-6)
+    assert isinstance(atoms.constraints[0], FixSymmetry)
+    # Forces below fmax are left out in one start, and not in the other.
+    np.testing.assert_allclose(found.stiffness, of_hcp.stiffness, atol=1e-3 * of_hcp.bulk_modulus)
 
 
 def test_progress_and_refusals(fcc):
