@@ -175,7 +175,7 @@ class ECSE(nn.Module):
 
     def _chunks(self, graph: Graph, frames: Frames) -> list[int]:
         """How many consecutive frames have fields of CHUNK_EDGES edges, at most or alone."""
-        limit = CHUNK_EDGES[frames.weights.device.type]
+        limit = CHUNK_EDGES.get(frames.weights.device.type, CHUNK_EDGES["cuda"])
         ends = torch.cumsum(self.field_sizes(graph)[frames.atoms], 0).cpu()
         counts, start = [], 0
         while start < len(ends):

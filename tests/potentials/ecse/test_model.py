@@ -141,6 +141,14 @@ def test_chunks_change_nothing(monkeypatch, scope):
         torch.testing.assert_close(*strain, rtol=0, atol=1e-11)
 
 
+def test_devices_without_a_chunk_of_their_own(monkeypatch):
+    """Of other accelerators, that of a GPU."""
+    network = symmetrized()
+    expected = energies(network, FRAMES["TTT"])
+    monkeypatch.delitem(ecse_module.CHUNK_EDGES, "cpu")
+    torch.testing.assert_close(energies(network, FRAMES["TTT"]), expected, rtol=0, atol=1e-13)
+
+
 def test_isolated_atoms_have_the_energy_of_the_backbone():
     network = symmetrized()
     for number in structures.SPECIES:
