@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ..graph import Graph
 from ..outputs import RANKS, Outputs, to_laboratory
 
+ALREADY_INVARIANT = "the network is invariant already; use it as it is."
 LEBEDEV_ORDERS = (*range(3, 32, 2), *range(35, 132, 6))
 
 
@@ -32,13 +33,18 @@ class RotationAverage(nn.Module):
         backbone: what is averaged.
         matrices: (K, 3, 3), of either sign; the backbone sees ``edge_vectors @ matrix``.
         weights: (K,), of sum 1.
+
+    Raises:
+        ValueError: the backbone is invariant already.
     """
 
     def __init__(self, backbone: Any, matrices: Tensor, weights: Tensor) -> None:
         super().__init__()
+        if backbone.invariant:
+            raise ValueError(ALREADY_INVARIANT)
         self.backbone = backbone
         self.cutoff, self.hops, self.inputs = backbone.cutoff, backbone.hops, backbone.inputs
-        self.invariant, self.properties = backbone.invariant, backbone.properties
+        self.invariant, self.properties = False, backbone.properties
         # No buffers: these stay in float64 whatever the network's type.
         self.matrices, self.weights = matrices.to(torch.float64), weights.to(torch.float64)
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from ..graph import Graph
 from ..outputs import RANKS, Outputs, along, invariant_part, to_laboratory
 from ..suggestions import refuse_misspelt
+from .averages import ALREADY_INVARIANT
 from .environments import Frames
 from .fields import copies, receptive_fields, structure_fields
 from .frames import FrameSettings, make_frames
@@ -58,7 +59,7 @@ class ECSE(nn.Module):
     ) -> None:
         super().__init__()
         if backbone.invariant:
-            raise ValueError("the network is invariant already; use it as it is.")
+            raise ValueError(ALREADY_INVARIANT)
         refuse_misspelt("scope", scope, get_args(Scope))
         if isinstance(frames, ScoreSettings) and frames.preference_species > 0:
             raise ValueError(

@@ -10,7 +10,7 @@ from ase.build import molecule
 from pointedge.calculators import PETCalculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.averages import lebedev_rotations, octahedral_group
-from pointedge.potentials.ecse.symmetrize import relative_cost, symmetrized
+from pointedge.potentials.ecse.symmetrize import NAMES, relative_cost, symmetrized
 from pointedge.potentials.graph import Graph, random_rotations
 from pointedge.potentials.potential import Potential
 
@@ -148,6 +148,13 @@ def test_older_files_have_no_auxiliary_network(tmp_path):
 def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message):
         symmetrized(potential(), name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_invariant_already_is_refused(name):
+    """An average over 48 rotations would cost 48 times as much, and change nothing."""
+    with pytest.raises(ValueError, match="the network is invariant already; use it as it is"):
+        symmetrized(potential(edge_input="length"), name)
 
 
 def test_relative_cost_bounds_the_edges_that_the_backbone_sees(monkeypatch):
