@@ -19,7 +19,7 @@ def direct_predictions(outputs: Outputs, graph: Graph) -> Outputs:
     if forces in outputs:
         found["forces"] = outputs[forces] - mean_over_atoms(outputs[forces], graph)[graph.structure]
     if stress in outputs:
-        volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+        volume = graph.volume()[:, None, None]
         found["stress"] = torch.where(
             volume > 0, sum_over_atoms(outputs[stress], graph) / volume, torch.nan
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .neighbors import Backend, neighbor_list
+from .neighbors.cells import volumes
 from .spins import magnetic_moments
 from .suggestions import did_you_mean
 
@@ -180,7 +181,7 @@ class Graph:
 
     def volume(self) -> Tensor:
         """Volumes (B,) in Å³ of the cells as given; 0 where a cell spans none."""
-        return torch.linalg.det(self.cell).abs()
+        return volumes(self.cell)
 
 
 def random_rotations(count: int, *, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ...potentials.graph import Graph
 from ...potentials.neighbors import VerletList
-from ...potentials.neighbors.cells import SMALLEST_SPAN
 from ...potentials.potential import Potential, Prediction
 from ..inputs import CLOSEST_DISTANCE, InputError
 
@@ -65,7 +64,7 @@ class MovingBatch:
             self._flat, self._open = check_batch(graph, self.potential.species)
             self._checked = self._verlet.builds
         elif stress and self._open:  # cell vectors of open axes may change, and the list be kept
-            self._flat = int(_first(_flat(graph)))
+            self._flat = int(_first(graph.volume() == 0))
         if stress and self._flat < graph.num_structures:
             raise InputError(
                 f"structure {self._flat} has no stress, because its cell vectors span no volume; "
@@ -86,7 +85,7 @@ def check_batch(graph: Graph, known: tuple[int, ...]) -> tuple[int, bool]:
     device = graph.positions.device
     unknown = ~torch.isin(graph.species, torch.tensor(known, device=device))
     close = torch.linalg.vector_norm(graph.edge_vectors(), dim=-1) < CLOSEST_DISTANCE
-    found = [_first(unknown), _first(close), _first(_flat(graph)), (~graph.pbc).sum()]
+    found = [_first(unknown), _first(close), _first(graph.volume() == 0), (~graph.pbc).sum()]
     atom, edge, empty, open_axes = torch.stack(found).tolist()
     if atom < graph.num_atoms:
         raise InputError(
@@ -100,12 +99,6 @@ def check_batch(graph: Graph, known: tuple[int, ...]) -> tuple[int, bool]:
             f"than {CLOSEST_DISTANCE} Å; remove duplicate atoms, or check cell and time step."
         )
     return int(empty), open_axes > 0
-
-
-def _flat(graph: Graph) -> Tensor:
-    """Whether the cell vectors of each structure span no volume (B,)."""
-    lengths = torch.linalg.vector_norm(graph.cell, dim=-1)
-    return graph.volume() <= SMALLEST_SPAN * lengths.prod(-1)
 
 
 def _place(graph: Graph, atom: int) -> str:

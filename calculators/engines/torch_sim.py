@@ -20,6 +20,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ...potentials.neighbors.cells import volumes
 from ...potentials.potential import Potential
 from ..inputs import InputError, check_structure, constant_inputs
 from ..loading import load_potential
@@ -163,7 +164,7 @@ class PotentialModel(ModelInterface):  # type: ignore[misc]
         if prediction.forces is not None:
             results["forces"] = prediction.forces
         if self.compute_stress:
-            results["stress"] = prediction.virial / torch.linalg.det(cell).abs()[:, None, None]
+            results["stress"] = prediction.virial / volumes(cell)[:, None, None]
         return results
 
     def _check_state_holds(self, atoms: Atoms, periodic: bool, where: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 
 from pointedge.potentials.graph import Graph, random_rotations, read_inputs
+from pointedge.potentials.neighbors.cells import volume, volumes
 
 from .. import structures
 
@@ -198,6 +199,17 @@ def test_volume_is_that_of_the_given_cell():
     assert volumes == pytest.approx([a.cell.volume for a in frames], rel=1e-14)
     assert volumes[1] > 0
     assert volumes[2] == volumes[3] == 0
+
+
+def test_volume_has_one_meaning_on_host_and_device():
+    """Between angles and rounding, whatever the lengths."""
+    cells = [np.diag([5.0, 5.0, 5.0]) * scale for scale in (1e-3, 1.0)]
+    cells += [np.array([[5.0, 0, 0], [0, 5, 0], [0, 5, gap]]) for gap in (1e-5, 1e-6, 0.0)]
+    found = volumes(torch.tensor(np.stack(cells))).tolist()
+    assert found == pytest.approx([volume(cell) for cell in cells], rel=1e-9)
+    assert [size > 0 for size in found] == [True, True, True, False, False]
+    atoms = Atoms("H", cell=cells[3])
+    assert Graph.from_atoms(atoms, CUTOFF).volume().item() == 0
 
 
 def test_inputs_are_read_with_their_defaults():

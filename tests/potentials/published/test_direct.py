@@ -3,6 +3,7 @@
 import ase.io
 import numpy as np
 import pytest
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from pointedge.calculators import PETCalculator
 from pointedge.calculators.loading import read_model
@@ -54,6 +55,18 @@ def test_without_asking_forces_are_derivatives(model):
         energies.append(plain.get_potential_energy(moved))
     slope = (energies[1] - energies[0]) / (2 * step)
     assert plain.get_forces(crystal)[0, 0] == pytest.approx(slope, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*direct predictions")
+def test_a_cell_that_is_nearly_flat_has_neither_stress(model):
+    molecule = structures()[0]
+    molecule.cell = [[5, 0, 0], [0, 5, 0], [0, 5, 1e-6]]
+    for direct in (True, False):
+        molecule.calc = PETCalculator(model, non_conservative=direct)
+        assert np.abs(molecule.get_forces()).max() > 0.1
+        assert "stress" not in molecule.calc.results
+        with pytest.raises(PropertyNotImplementedError, match="span no volume"):
+            molecule.get_stress()
 
 
 def test_they_are_kept_if_wanted_and_symmetrised(model, tmp_path):
