@@ -100,9 +100,9 @@ def _check_species(atoms: Atoms, species: tuple[int, ...], where: str) -> None:
     unknown = ~np.isin(atoms.numbers, species)
     if unknown.any():
         atom = int(unknown.argmax())
-        known = ", ".join(_symbol(z) for z in species)
+        known = ", ".join(symbol(z) for z in species)
         raise InputError(
-            f"{where}: atom {atom} is {_symbol(int(atoms.numbers[atom]))}, which the model does "
+            f"{where}: atom {atom} is {symbol(int(atoms.numbers[atom]))}, which the model does "
             f"not know; it knows {known}."
         )
 
@@ -193,7 +193,8 @@ def input_range(potential: Potential, name: str) -> tuple[float, float]:
     return 1, config.get("max_spin_multiplicity", np.inf)
 
 
-def _symbol(number: int) -> str:
+def symbol(number: int) -> str:
+    """Symbol of an element, for messages, also where there is no such element."""
     known = 0 < number < len(chemical_symbols)
     return chemical_symbols[number] if known else f"no element (atomic number {number})"
 

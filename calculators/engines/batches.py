@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from ase.data import chemical_symbols
 from torch import Tensor
 
 from ...potentials.graph import Graph
 from ...potentials.neighbors import VerletList
+from ...potentials.neighbors.checks import first
 from ...potentials.potential import Potential, Prediction
-from ..inputs import CLOSEST_DISTANCE, InputError
+from ..inputs import CLOSEST_DISTANCE, InputError, symbol
 
 
 class MovingBatch:
@@ -64,7 +64,7 @@ class MovingBatch:
             self._flat, self._open = check_batch(graph, self.potential.species)
             self._checked = self._verlet.builds
         elif stress and self._open:  # cell vectors of open axes may change, and the list be kept
-            self._flat = int(_first(graph.volume() == 0))
+            self._flat = int(first(graph.volume() == 0))
         if stress and self._flat < graph.num_structures:
             raise InputError(
                 f"structure {self._flat} has no stress, because its cell vectors span no volume; "
@@ -85,12 +85,12 @@ def check_batch(graph: Graph, known: tuple[int, ...]) -> tuple[int, bool]:
     device = graph.positions.device
     unknown = ~torch.isin(graph.species, torch.tensor(known, device=device))
     close = torch.linalg.vector_norm(graph.edge_vectors(), dim=-1) < CLOSEST_DISTANCE
-    found = [_first(unknown), _first(close), _first(graph.volume() == 0), (~graph.pbc).sum()]
+    found = [first(unknown), first(close), first(graph.volume() == 0), (~graph.pbc).sum()]
     atom, edge, empty, open_axes = torch.stack(found).tolist()
     if atom < graph.num_atoms:
         raise InputError(
-            f"{_place(graph, atom)} is {_symbol(int(graph.species[atom]))}, which the model does "
-            f"not know; it knows {', '.join(map(_symbol, known))}."
+            f"{_place(graph, atom)} is {symbol(int(graph.species[atom]))}, which the model does "
+            f"not know; it knows {', '.join(map(symbol, known))}."
         )
     if edge < graph.num_edges:
         other = _place(graph, int(graph.neighbors[edge])).partition(": ")[2]
@@ -104,14 +104,3 @@ def check_batch(graph: Graph, known: tuple[int, ...]) -> tuple[int, bool]:
 def _place(graph: Graph, atom: int) -> str:
     owner = int(graph.structure[atom])
     return f"structure {owner}: atom {atom - int((graph.structure < owner).sum())}"
-
-
-def _symbol(number: int) -> str:
-    known = 0 < number < len(chemical_symbols)
-    return chemical_symbols[number] if known else f"no element (atomic number {number})"
-
-
-def _first(flags: Tensor) -> Tensor:
-    """Index of the first True of (n,) flags, or n, without leaving the device."""
-    index = torch.arange(len(flags) + 1, device=flags.device)
-    return torch.where(torch.nn.functional.pad(flags, (0, 1), value=True), index, len(flags)).amin()

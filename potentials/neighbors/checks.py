@@ -67,7 +67,7 @@ def find_invalid(positions: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     xy, yz, zx = gram[:, 0, 1], gram[:, 1, 2], gram[:, 2, 0]
     determinant = one * two * three + 2 * xy * yz * zx - one * yz**2 - two * zx**2 - three * xy**2
     regular = determinant > _SMALLEST_GRAM_DETERMINANT
-    return torch.stack([_first(~finite), _first(~regular)])
+    return torch.stack([first(~finite), first(~regular)])
 
 
 def raise_if_invalid(atom: int, structure: int, atoms: int, structures: int) -> None:
@@ -85,7 +85,7 @@ def raise_if_invalid(atom: int, structure: int, atoms: int, structures: int) -> 
         )
 
 
-def _first(flags: Tensor) -> Tensor:
-    """Return the index of the first True of (n,) flags, or n."""
-    index = torch.arange(len(flags), device=flags.device)
-    return torch.where(flags, index, len(flags)).amin()
+def first(flags: Tensor) -> Tensor:
+    """Index of the first True of (n,) flags, or n, without leaving the device."""
+    index = torch.arange(len(flags) + 1, device=flags.device)
+    return torch.where(torch.nn.functional.pad(flags, (0, 1), value=True), index, len(flags)).amin()
