@@ -108,9 +108,10 @@ class Recorder:
         frame.set_constraint(self.constraints)
         remember(frame, atoms)
         results = getattr(atoms.calc, "results", {})
-        if "forces_std" in results:  # of an ensemble
-            frame.info["energy_std"] = float(results["energy_std"])
+        if "forces_std" in results:  # of an ensemble; others may know nothing of the energy's
             frame.arrays["forces_std"] = results["forces_std"]
+            if "energy_std" in results:
+                frame.info["energy_std"] = float(results["energy_std"])
         text = io.StringIO()
         ase.io.write(text, frame, format="extxyz")
         self.trajectory.write(text.getvalue())  # at once: a cut-off run leaves whole frames

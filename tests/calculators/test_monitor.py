@@ -155,6 +155,23 @@ def test_runs_of_earlier_versions_go_on(tmp_path):
     assert run_md(fluid(), RUN, tmp_path / "old").frames == 7
 
 
+def test_a_calculator_that_is_unsure_of_forces_alone(tmp_path):
+    class Partial(Doubtful):
+        implemented_properties = (*SoftSpheres.implemented_properties, "forces_std")
+
+        def calculate(self, *arguments, **options):
+            super().calculate(*arguments, **options)
+            del self.results["energy_std"]
+
+    atoms = argon()
+    atoms.calc = Partial()
+    result = run_md(atoms, settings(steps=10), tmp_path, limits=Limits(forces=9.0))
+    frames = list(result.iter_frames())
+    assert all("energy_std" not in frame.info for frame in frames)
+    expected = 0.1 * np.abs(frames[-1].get_forces())
+    np.testing.assert_allclose(frames[-1].arrays["forces_std"], expected, atol=1e-7)
+
+
 def test_the_energy_of_the_structure(tmp_path):
     with pytest.raises(UncertainError, match=r"deviation of the energy is .* eV, above 0.001 eV"):
         run_md(fluid(), RUN, tmp_path / "run", limits=Limits(energy=1e-3))
