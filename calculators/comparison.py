@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ..potentials.spins import keep_moments
 from ..potentials.training.labels import KINDS, Keys, checked, contents, read_labels
 
 Array = NDArray[np.float64]
@@ -252,13 +253,14 @@ def _one_by_one(
 
 
 def turned(atoms: Atoms, matrix: Array) -> Any:
-    """Copy of a structure with r → r R; magnetic moments turn as axial vectors."""
+    """Copy of a structure with r → r R; magnetic moments, now initial, turn as axial vectors."""
     twin = atoms.copy()
+    keep_moments(twin, atoms)
     twin.set_constraint()  # or ASE would keep fixed atoms in place
     twin.set_cell(np.asarray(atoms.cell) @ matrix)
     twin.set_positions(atoms.positions @ matrix)
     moments = twin.arrays.get("initial_magmoms")
-    if moments is not None and moments.ndim == 2:
+    if moments is not None and moments.shape[1:] == (3,):
         twin.set_initial_magnetic_moments(np.linalg.det(matrix) * moments @ matrix)
     return twin
 

@@ -127,7 +127,7 @@ def without_labels(atoms: Atoms, arrays: Collection[str]) -> Atoms:
     """
     frame = atoms.copy()
     frame.info = {name: frame.info[name] for name in FRAME_INFO if name in frame.info}
-    keep_moments(frame)
+    keep_moments(frame, atoms)
     for name in set(frame.arrays) - set(arrays):
         del frame.arrays[name]
     return frame

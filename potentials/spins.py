@@ -35,9 +35,12 @@ def stored_moments(atoms: Atoms) -> tuple[str, np.ndarray] | None:
     return None
 
 
-def keep_moments(atoms: Atoms) -> None:
-    """Make the stored moments, if any, initial ones, which stay when labels and results go."""
-    if (found := stored_moments(atoms)) is not None:
+def keep_moments(atoms: Atoms, source: Atoms | None = None) -> None:
+    """Make the stored moments, if any, initial ones, which stay when labels and results go.
+
+    They are those of ``source``, if given: a copy of it has no results.
+    """
+    if (found := stored_moments(atoms if source is None else source)) is not None:
         atoms.set_initial_magnetic_moments(found[1])
 
 

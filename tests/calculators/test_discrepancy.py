@@ -6,14 +6,16 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.testing import assert_allclose
 
-from pointedge.calculators import PETCalculator
-from pointedge.calculators.comparison import Frame
+from pointedge.calculators import PETCalculator, PotentialCalculator
+from pointedge.calculators.comparison import Frame, turned
 from pointedge.calculators.evaluation import evaluate
 from pointedge.potentials.graph import random_rotations
+from pointedge.potentials.potential import Potential
 
-from .conftest import bulk, small_potential, structures
+from .conftest import MomentNetwork, bulk, small_potential, structures
 from .labelled import Told
 
 
@@ -96,3 +98,19 @@ def test_discrepancy_of_an_invariant_model_is_rounding():
     scale = np.abs(found.comparison.forces).max()
     assert found.rotational_discrepancy.energy_per_atom < 1e-9 * scale
     assert found.rotational_discrepancy.forces < 1e-9 * scale
+
+
+@pytest.mark.parametrize("key", ["magmoms", "REF_magmoms"])
+def test_moments_turn_wherever_the_file_had_them(key):
+    """ASE's reader of extended XYZ takes a column called magmoms for results, which no copy has."""
+    atoms, moments = bulk(), np.random.default_rng(0).normal(size=(16, 3))
+    if key == "magmoms":
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0, magmoms=moments)
+    else:
+        atoms.info["REF_energy"], atoms.arrays[key] = 1.0, moments
+    (matrix,) = -random_rotations(1, generator=torch.Generator().manual_seed(0)).numpy()
+    found = turned(atoms, matrix).get_initial_magnetic_moments()
+    assert_allclose(found, -moments @ matrix)  # axial vectors stay where space is inverted
+    calculator = PotentialCalculator(Potential(MomentNetwork()))
+    spread = evaluate(calculator, [Frame(atoms)], rotations=3).rotational_discrepancy
+    assert spread.energy_per_atom < 1e-9

@@ -11,7 +11,15 @@ from typer.testing import CliRunner
 from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli import app
 from pointedge.calculators.comparison import Frame
-from pointedge.calculators.selection import RIDGE, Described, describe, greedy, metric, select
+from pointedge.calculators.selection import (
+    RIDGE,
+    Described,
+    describe,
+    greedy,
+    metric,
+    select,
+    without_results,
+)
 from pointedge.potentials import checkpoint
 
 from .conftest import small_potential
@@ -180,6 +188,18 @@ def test_command(files):
     many = command(files, "frames.xyz", "--count", 99, "--output", files / "new.xyz")
     assert "99 frames cannot be chosen of 13" in str(many.exception)
     assert not (files / "new.xyz").exists()
+
+
+def test_chosen_frames_keep_moments_of_a_column_called_magmoms():
+    """Which ASE's reader of extended XYZ takes for results, as those that go."""
+    frame, moments = waters(1)[0], [2.0, -1.0, 0.5]
+    frame.calc = SinglePointCalculator(frame, energy=-1.0, magmoms=np.array(moments))
+    none = np.zeros((1, 0))
+    found = Described([Frame(frame)], {"energy": np.ones(1)}, none, none[:0], 1, 0, 0)
+    (chosen,) = select(found, 1)
+    atoms = without_results(chosen, found)
+    assert atoms.calc is None
+    np.testing.assert_array_equal(atoms.get_initial_magnetic_moments(), moments)
 
 
 def test_what_a_model_has_to_know():
