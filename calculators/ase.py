@@ -32,6 +32,7 @@ from .settings import (
 
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))  # xx, yy, zz, yz, xz, xy
 DERIVATIVES = frozenset({"forces", "stress"})
+OF_FEATURES = frozenset({*STANDARD_DEVIATIONS, FEATURES})
 
 
 class PotentialCalculator(CheckedCalculator):
@@ -86,6 +87,7 @@ class PotentialCalculator(CheckedCalculator):
         )
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential: Potential = potential.requires_grad_(False).eval()
+        self._weights = [*potential.parameters(), *potential.buffers()]
         uncertain = knows_uncertainty(potential)
         self.non_conservative = non_conservative
         self.implemented_properties = offered_properties(
@@ -112,19 +114,13 @@ class PotentialCalculator(CheckedCalculator):
         The virial comes with the forces: another sum of the same gradient, it takes under 1 % of
         the time and spares constant pressure a second run. Energies alone go without the gradient,
         half of the time, for scans and Monte Carlo; dynamics, relaxations and NEB ask forces first.
+        Features and what is made of them come alone where nothing else is asked for.
         """
-        derivatives = not (self.non_conservative or DERIVATIVES.isdisjoint(properties))
-        prediction = self.potential(graph, forces=derivatives, virial=derivatives)
         splits = np.cumsum(torch.bincount(graph.structure).cpu().numpy())[:-1]
-        results: list[dict[str, Any]] = [
-            {name: value[k].cpu().numpy() for name, value in prediction.moments.items()}
-            for k in range(graph.num_structures)
-        ]
-        if "energy" in self.potential.properties:
-            energy = (prediction.energy + prediction.baseline).tolist()
-            energies = (prediction.energies + prediction.atomic_baseline).cpu().numpy()
-            for result, e, part in zip(results, energy, np.split(energies, splits), strict=True):
-                result.update(energy=e, free_energy=e, energies=part.copy())
+        if properties and OF_FEATURES.issuperset(properties):
+            results: list[dict[str, Any]] = [{} for _ in range(graph.num_structures)]
+        else:
+            results = self._predicted(graph, splits, properties)
         if not set(STANDARD_DEVIATIONS).isdisjoint(properties):
             of_energy, of_energies = self.potential.standard_deviations(graph)
             parts = np.split(of_energies.cpu().numpy(), splits)
@@ -134,6 +130,23 @@ class PotentialCalculator(CheckedCalculator):
             features = self.potential.last_layer_features(graph).cpu().numpy()
             for result, part in zip(results, np.split(features, splits), strict=True):
                 result[FEATURES] = part.copy()
+        return results
+
+    def _predicted(
+        self, graph: Graph, splits: np.ndarray, properties: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """What the potential predicts, atoms parted at ``splits``."""
+        derivatives = not (self.non_conservative or DERIVATIVES.isdisjoint(properties))
+        prediction = self.potential(graph, forces=derivatives, virial=derivatives)
+        results: list[dict[str, Any]] = [
+            {name: value[k].cpu().numpy() for name, value in prediction.moments.items()}
+            for k in range(graph.num_structures)
+        ]
+        if "energy" in self.potential.properties:
+            energy = (prediction.energy + prediction.baseline).tolist()
+            energies = (prediction.energies + prediction.atomic_baseline).cpu().numpy()
+            for result, e, part in zip(results, energy, np.split(energies, splits), strict=True):
+                result.update(energy=e, free_energy=e, energies=part.copy())
         if derivatives:
             forces = np.split(prediction.forces.cpu().numpy(), splits)
             virials, cells = prediction.virial.cpu().numpy(), graph.cell.cpu().numpy()
@@ -152,6 +165,11 @@ class PotentialCalculator(CheckedCalculator):
 
     def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
         check_structure(atoms, self.potential, properties, where)
+
+    def _model(self) -> tuple[object, ...]:
+        # Counters of changes in place, of tensors; those of another potential come with itself.
+        versions = sum(tensor._version for tensor in self._weights)
+        return self.potential, versions, self.non_conservative
 
     def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         graph = self._graphs.of(atoms)

@@ -103,6 +103,9 @@ class EnsembleCalculator(CheckedCalculator):
         for member in self._ours:
             check_structure(atoms, member.potential, _means(properties), where)
 
+    def _model(self) -> tuple[object, ...]:
+        return *self.members, *(m._model() for m in self._ours), dict(self.factors)
+
     def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         asked = _means(properties)
         (ours,) = self._of_graph(self._graphs.of(atoms), asked) if self._graphs else ([],)

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 from pointedge.calculators import PETCalculator, PotentialCalculator
 from pointedge.calculators.inputs import InputError
@@ -178,6 +179,50 @@ def test_energy_alone_needs_no_gradient(calculator, monkeypatch):
     assert set(calculator.results) == {"energy", "free_energy", "energies"}
     atoms.get_forces()
     assert len(runs) == 2
+
+
+def turn_weights(calculator):
+    with torch.no_grad():
+        for weight in calculator.potential.network.parameters():
+            weight.mul_(1.1)
+
+
+def replace_potential(calculator):
+    calculator.potential = small_potential(seed=5).requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize("change", [turn_weights, replace_potential])
+def test_other_properties_stand_beside_those_of_the_same_model_alone(monkeypatch, change):
+    atoms = bulk()
+    atoms.calc = PETCalculator(small_potential())
+    runs = count_runs(atoms.calc, monkeypatch)
+    forces = atoms.get_forces()
+    features = atoms.calc.get_property("last_layer_features", atoms)
+    assert len(features) == 16
+    np.testing.assert_array_equal(atoms.get_forces(), forces)
+    assert len(runs) == 1
+    del atoms.calc.results["last_layer_features"]
+    change(atoms.calc)
+    atoms.calc.get_property("last_layer_features", atoms)
+    assert set(atoms.calc.results) == {"last_layer_features"}
+    assert np.abs(atoms.get_forces() - forces).max() > 1e-6
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_other_properties_do_not_stand_beside_those_of_another_structure(charged, change):
+    """Whether ASE has noticed the change, or nobody but the calculator can."""
+    features = ["last_layer_features"]
+    calculator = PETCalculator(charged)
+    for calculate in (
+        lambda atoms: calculator.get_property(*features, atoms),
+        lambda atoms: calculator.calculate(atoms, features),
+        lambda atoms: calculator.calculate(atoms, features, []),
+    ):
+        atoms = bulk()
+        calculator.get_forces(atoms)
+        change(atoms)
+        calculate(atoms)
+        assert set(calculator.results) == set(features)
 
 
 def test_what_the_model_does_not_read_changes_nothing(calculator, monkeypatch):

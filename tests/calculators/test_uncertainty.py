@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli import app
+from pointedge.calculators.dynamics import MDSettings
+from pointedge.calculators.md import run_md
+from pointedge.calculators.monitor import Limits
 from pointedge.potentials import checkpoint
 from pointedge.potentials.potential import Potential
 
@@ -95,6 +98,28 @@ def test_results(model):
         calculator.reset()
         atoms.get_forces()
         assert "energy_std" not in calculator.results  # costs a forward pass, and was not asked for
+
+
+def test_a_watched_dynamics_takes_one_more_forward_pass_per_step(model, tmp_path, monkeypatch):
+    (atoms,) = waters(1, seed=9)
+    atoms.calc = PETCalculator(model)
+    counts = {"forces": 0, "energies": 0, "features": 0}
+    potential = atoms.calc.potential
+    forward, features = potential.forward, potential.last_layer_features
+
+    def counted(graph, *, forces, virial):
+        counts["forces" if forces else "energies"] += 1
+        return forward(graph, forces=forces, virial=virial)
+
+    def counted_features(graph):
+        counts["features"] += 1
+        return features(graph)
+
+    monkeypatch.setattr(potential, "forward", counted)
+    monkeypatch.setattr(potential, "last_layer_features", counted_features)
+    run = MDSettings(ensemble="nve", steps=20, interval=5, log_interval=2)
+    run_md(atoms, run, tmp_path / "run", limits=Limits(energy=1e9))
+    assert counts == {"forces": 21, "energies": 0, "features": 21}
 
 
 def test_features_are_what_energies_are_linear_in(model):
