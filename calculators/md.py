@@ -36,6 +36,7 @@ from .restart import (
     check_same_run,
     find_state,
     fingerprint,
+    locked,
     open_files,
     sizes,
     writable,
@@ -97,7 +98,36 @@ def run_md(
     # Positions enter the seed, so that a run from the end of another does not repeat its noise,
     # which would correlate the two.
     rng = np.random.default_rng([settings.seed, zlib.crc32(system.positions.tobytes())])
-    found = None if overwrite and not folder.is_file() else find_state(folder)
+    with locked(folder):  # what is found stays true
+        found = None if overwrite else find_state(folder)
+        state = _begin(atoms, system, settings, rng, found, folder)
+        with writable(folder), open_files(folder, state, uncertain=limits is not None) as files:
+            trajectory, log = files[:2]
+            recorder = Recorder(
+                trajectory,
+                log,
+                settings,
+                constraints=atoms.constraints,
+                step=state.step,
+                frames=state.frames,
+            )
+            _integrate(system, settings, rng, recorder, state, folder, files, limits, progress)
+        system.set_constraint([c.copy() for c in atoms.constraints])
+        return replace(read_run(folder), atoms=system)
+
+
+def _begin(
+    atoms: Atoms,
+    system: Atoms,
+    settings: MDSettings,
+    rng: np.random.Generator,
+    found: State | None,
+    folder: Path,
+) -> State:
+    """Bring a system, a copy of ``atoms``, to where a run goes on or begins, and return its state.
+
+    An unsuitable structure is refused before anything is written.
+    """
     if found is None:
         drew_velocities = _prepare_velocities(system, settings, rng)
     else:
@@ -105,27 +135,12 @@ def run_md(
         found.restore(system, rng)
     if not system.constraints and settings.ensemble != "npt":
         system.set_constraint(FixCom())
-    # An unsuitable structure is refused before anything is written.
     if problem := _instability(system, settings.timestep, _hottest(system, settings)):
         raise UnstableDynamicsError(f"the dynamics cannot start: {problem}; {_advice(settings)}.")
     if found is None:
-        state = State.of(system, rng, settings, fingerprint(atoms), drew_velocities)
-    else:
-        check_same_model(found, system, folder)
-        state = replace(found, settings=asdict(settings))  # of a longer run, perhaps
-    with writable(folder), open_files(folder, state, uncertain=limits is not None) as files:
-        trajectory, log = files[:2]
-        recorder = Recorder(
-            trajectory,
-            log,
-            settings,
-            constraints=atoms.constraints,
-            step=state.step,
-            frames=state.frames,
-        )
-        _integrate(system, settings, rng, recorder, state, folder, files, limits, progress)
-    system.set_constraint([c.copy() for c in atoms.constraints])
-    return replace(read_run(folder), atoms=system)
+        return State.of(system, rng, settings, fingerprint(atoms), drew_velocities)
+    check_same_model(found, system, folder)
+    return replace(found, settings=asdict(settings))  # of a longer run, perhaps
 
 
 def _prepare_velocities(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> bool:

@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -146,10 +146,8 @@ def find_state(folder: Path) -> State | None:
     """State of the run in a folder; None where there is nothing yet.
 
     Raises:
-        ValueError: the folder is a file, holds other things, or a state that cannot be read.
+        ValueError: the folder holds other things, or a state that cannot be read.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output {folder} is a file; name a folder.")
     if not folder.is_dir() or all(path.name.startswith(PART) for path in folder.iterdir()):
         return None
     if not (folder / STATE).is_file():
@@ -237,21 +235,39 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; one that did not exist and stays empty goes again.
+
+    Raises:
+        ValueError: it is a file, or another process is writing there.
+        UnwrittenError: it cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder} is a file; name a folder.")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(lock, folder)
+        yield
+    finally:
+        with suppress(OSError):  # of those that are not empty
+            for path in made:
+                path.rmdir()
+        os.close(lock)  # and with it the lock
+
+
+@contextmanager
 def open_files(
     folder: Path, state: State, *, uncertain: bool = False
 ) -> Iterator[Sequence[TextIO]]:
-    """Open files to go on after a state; what was written after it is dropped.
+    """Open files of a locked folder to go on after a state; what was written after it is dropped.
 
     Returns:
         Trajectory and log; and uncertain frames, if these are asked for or were stored.
-
-    Raises:
-        ValueError: another process is writing them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
     try:
-        _lock(lock, folder)
         # First of all: whatever happens next, the run can be asked for again.
         state.write(folder)
         replace_text(folder / SETTINGS, json.dumps(state.settings, indent=1) + "\n")
@@ -269,7 +285,6 @@ def open_files(
         stored = folder / UNCERTAIN
         if stored.exists() and not stored.stat().st_size:
             stored.unlink()  # readers of ASE stumble over empty files
-        os.close(lock)  # and with it the lock
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from pointedge.calculators import PETCalculator
+from pointedge.calculators import PETCalculator, md
 from pointedge.calculators.md import run_md
-from pointedge.calculators.restart import State
+from pointedge.calculators.restart import State, find_state
 from pointedge.calculators.results import read_run
 
 from .conftest import small_potential
@@ -177,6 +177,24 @@ def test_two_processes_do_not_share_a_folder(fluid, tmp_path):
         run_md(fluid, settings(steps=80), tmp_path)
     os.close(other)
     run_md(fluid, settings(steps=80), tmp_path)
+
+
+def test_the_state_is_read_when_no_other_process_can_write(fluid, tmp_path, monkeypatch):
+    """A first process that runs between reading and locking would be overwritten by a second."""
+    run_md(fluid, settings(steps=30), tmp_path / "run")
+    refusals = []
+
+    def find(folder):
+        state = find_state(folder)
+        with pytest.raises(ValueError, match="another process is running in") as refused:
+            run_md(argon(), settings(steps=80), tmp_path / "run")
+        refusals.append(refused)
+        return state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(md, "find_state", lambda folder: patch.undo() or find(folder))
+        assert run_md(fluid, settings(steps=60), tmp_path / "run").frames == 7
+    assert len(refusals) == 1
 
 
 def test_damaged_files_are_told(fluid, tmp_path):
