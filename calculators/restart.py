@@ -1,7 +1,10 @@
 """State of a running dynamics: all that it needs to go on as if it had never stopped.
 
 It is written with every frame of the trajectory, and replaces the one before in one move: a run
-that is killed at any moment has lost the steps since its last frame, and nothing else.
+that is killed at any moment has lost the steps since its last frame, and nothing else. Nor has it
+where the power fails: what a state counts on is on the disk before the state is, so that no state
+before it has to be kept. (A frame takes 30 ms longer for this on a busy disk; the 20 steps before
+it, of 192 atoms of water, take 2 to 6 s.)
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any, TextIO
 import numpy as np
 from ase import Atoms
 
-from ..potentials.files import UnwrittenError
+from ..potentials.files import PARTIAL, UnwrittenError, replacing, sync_folder
 from ..potentials.spins import MOMENT_KEYS
 from .dynamics import MDSettings, memory
 
@@ -28,7 +31,6 @@ STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.cs
 UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-PART = ".part-"  # of files that are being written
 # eV/atom. Rounding of float32 changes an energy by a thousandth of this, another model by more.
 SAME_ENERGY = 1e-4
 
@@ -122,7 +124,7 @@ class State:
 
     def write(self, folder: Path) -> None:
         """Replace the state in a folder, all at once."""
-        replace_text(folder / STATE, json.dumps(asdict(self)))
+        _write_text(folder / STATE, json.dumps(asdict(self)))
 
 
 def _numbers(atoms: Atoms, rng: np.random.Generator) -> dict[str, Any]:
@@ -135,11 +137,9 @@ def _numbers(atoms: Atoms, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a whole file or leave the one that is there."""
-    part = path.with_name(PART + path.name)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def find_state(folder: Path) -> State | None:
@@ -148,7 +148,7 @@ def find_state(folder: Path) -> State | None:
     Raises:
         ValueError: the folder holds other things, or a state that cannot be read.
     """
-    if not folder.is_dir() or all(path.name.startswith(PART) for path in folder.iterdir()):
+    if not folder.is_dir() or all(path.name.endswith(PARTIAL) for path in folder.iterdir()):
         return None
     if not (folder / STATE).is_file():
         raise ValueError(
@@ -270,7 +270,7 @@ def open_files(
     try:
         # First of all: whatever happens next, the run can be asked for again.
         state.write(folder)
-        replace_text(folder / SETTINGS, json.dumps(state.settings, indent=1) + "\n")
+        _write_text(folder / SETTINGS, json.dumps(state.settings, indent=1) + "\n")
         names = [TRAJECTORY, LOG]
         if uncertain or (folder / UNCERTAIN).exists():
             names.append(UNCERTAIN)
@@ -280,6 +280,7 @@ def open_files(
             ]
             for file, size in zip(files, (*state.sizes, 0), strict=False):
                 file.truncate(size)
+            sync_folder(folder)
             yield files
     finally:
         stored = folder / UNCERTAIN
@@ -297,7 +298,8 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def sizes(files: Sequence[TextIO]) -> tuple[int, ...]:
-    """Bytes of open files, all of them written."""
+    """Bytes of open files, all of them on the disk."""
     for file in files:
         file.flush()
+        os.fsync(file.fileno())
     return tuple(os.fstat(file.fileno()).st_size for file in files)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+PARTIAL = ".partial"  # follows the name of a file that is being written
+
 
 class UnwrittenError(OSError):
     """A file could not be written; what was there before is whole."""
@@ -16,15 +18,17 @@ class UnwrittenError(OSError):
     def of(cls, path: Path, error: OSError) -> UnwrittenError:
         """The error in words."""
         rest = "; its last version is whole" if path.exists() else ""
-        return cls(f"{path} could not be written ({error.strerror or error}){rest}")
+        found = cls(f"{path} could not be written ({error.strerror or error}){rest}")
+        found.errno = error.errno
+        return found
 
 
 def check_writable(path: Path) -> None:
     """Raise UnwrittenError where no file of this name can be made, before work that fills it."""
     try:
-        with path.with_name(path.name + ".partial").open("wb"):
+        with path.with_name(path.name + PARTIAL).open("wb"):
             pass
-        path.with_name(path.name + ".partial").unlink()
+        path.with_name(path.name + PARTIAL).unlink()
     except OSError as error:
         raise UnwrittenError.of(path, error) from None
 
@@ -40,7 +44,7 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
     Raises:
         UnwrittenError: the disk is full, or the like.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -50,14 +54,14 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
         if keep is not None and path.exists():
             path.replace(keep)
         partial.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UnwrittenError.of(path, error) from None
     finally:
         partial.unlink(missing_ok=True)  # which also frees a full disk
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

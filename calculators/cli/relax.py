@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ...potentials.files import UnwrittenError
+from ...potentials.files import UnwrittenError, replacing
 from .options import Device, Dtype, ModelOption, Symmetrize, check_output, print_table
 from .runs import progress_bar, read_structure, set_model, terminable
 
@@ -114,14 +113,21 @@ def _format(output: Path) -> str:
 
 
 def _write(output: Path, file_format: str, atoms: Atoms, *, trial: bool = False) -> None:
-    """Write a whole file or none, since another may be there; a trial leaves nothing."""
+    """Write a whole file or none, since another may be there; a trial leaves nothing.
+
+    Many writers of ASE want a name, whose suffix decides on compression, and no open file.
+    """
     import ase.io
 
-    part = output.with_name(f".part-{output.name}")
     try:
-        ase.io.write(part, atoms, format=file_format)
-        if not trial:
-            os.replace(part, output)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=output.parent) as folder:
+            written = Path(folder) / output.name
+            ase.io.write(written, atoms, format=file_format)
+            if not trial:
+                with replacing(output) as file:
+                    file.write(written.read_bytes())
+    except UnwrittenError:
+        raise
     except OSError as error:
         raise UnwrittenError.of(output, error) from None
     except Exception as error:  # ASE's writers of many formats raise whatever they meet
@@ -130,8 +136,6 @@ def _write(output: Path, file_format: str, atoms: Atoms, *, trial: bool = False)
             f"the structure cannot be written to {output} in ASE's format {file_format} "
             f"({reason}); choose another, such as .xyz."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_or_rescue(output: Path, file_format: str, atoms: Atoms) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import ase.io
@@ -61,7 +62,7 @@ class Fuse:
         """Only ever called in a child, which does not come back."""
         opened = restart.open_files
         replace = Path.replace
-        write_text = Path.write_text
+        replacing = restart.replacing
 
         class Writer:
             def __init__(self, file, fuse):
@@ -84,10 +85,10 @@ class Fuse:
             def __exit__(self, *error):
                 return self.files.__exit__(*error)
 
-        def burning_text(path, text, **options):
-            with open(path, "w", encoding="utf-8") as file:
-                self.burn(file, text)
-            return write_text(path, text, **options)
+        @contextmanager
+        def burning_replacing(path):
+            with replacing(path) as file:
+                yield Writer(file, self)
 
         def burning_replace(path, target):
             self.left -= 1
@@ -98,7 +99,7 @@ class Fuse:
         from pointedge.calculators import md
 
         md.open_files = lambda *arguments, **options: Opened(opened(*arguments, **options), self)
-        Path.write_text, Path.replace = burning_text, burning_replace
+        restart.replacing, Path.replace = burning_replacing, burning_replace
 
 
 def check(folder, whole):

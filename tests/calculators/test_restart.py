@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(fluid, tmp_path, monkeyp
 
     def failing(self, folder):
         if len(written) == call:
-            (folder / ".part-state.json").write_text("{")  # as far as it came
+            (folder / "state.json.partial").write_text("{")  # as far as it came
             raise OSError(28, "No space left on device")
         written.append(self.step)
         write(self, folder)
@@ -116,8 +117,33 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(fluid, tmp_path, monkeyp
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
+def test_a_state_counts_on_nothing_that_is_not_on_the_disk(fluid, tmp_path, monkeypatch):
+    """Or a power failure could leave a state that is newer than its files."""
+    safe, states = {}, []  # bytes on the disk, by inode
+    fsync, rename = os.fsync, Path.replace
+
+    def synced(descriptor):
+        fsync(descriptor)
+        safe[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def replaced(part, target):
+        if target.name == "state.json":
+            state = json.loads(part.read_text())
+            assert safe[part.stat().st_ino] == part.stat().st_size
+            for name, size in zip(("trajectory.extxyz", "thermo.csv"), state["sizes"], strict=True):
+                assert not size or safe[(tmp_path / name).stat().st_ino] >= size
+            states.append(state["step"])
+        return rename(part, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    run_md(fluid, settings(), tmp_path)
+    assert states == [0, 0, 10, 20, 30, 40]
+    assert tmp_path.stat().st_ino in safe
+
+
 def test_a_run_that_could_not_write_anything_begins_anew(fluid, tmp_path):
-    (tmp_path / ".part-state.json").write_text("{")
+    (tmp_path / "state.json.partial").write_text("{")
     assert run_md(fluid, settings(), tmp_path).frames == 5
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import ase.io
 import pytest
@@ -165,12 +166,10 @@ def test_a_relaxed_structure_is_rescued(pointedge, tmp_path, monkeypatch):
         if not writes:
             writes.append(path)
             raise OSError(28, "No space left on device")
-        real(part, path)
+        return real(part, path)
 
-    import os
-
-    real = os.replace
-    monkeypatch.setattr(os, "replace", full_at_the_end)
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", full_at_the_end)
     code, error = pointedge(
         "relax", tmp_path / "fluid.xyz", "--model", MODEL, "--output", output, "--steps", 3
     )
