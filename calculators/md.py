@@ -28,14 +28,12 @@ from .dynamics import (
 )
 from .inputs import InputError
 from .monitor import Limits, UncertainError, UncertaintyMonitor
+from .origin import check_same_model, check_same_run, origin
 from .recorder import Recorder
 from .restart import (
     UNCERTAIN,
     State,
-    check_same_model,
-    check_same_run,
     find_state,
-    fingerprint,
     locked,
     open_files,
     sizes,
@@ -138,9 +136,9 @@ def _begin(
     if problem := _instability(system, settings.timestep, _hottest(system, settings)):
         raise UnstableDynamicsError(f"the dynamics cannot start: {problem}; {_advice(settings)}.")
     if found is None:
-        return State.of(system, rng, settings, fingerprint(atoms), drew_velocities)
+        return State.of(system, rng, settings, origin(atoms), drew_velocities)
     check_same_model(found, system, folder)
-    return replace(found, settings=asdict(settings))  # of a longer run, perhaps
+    return replace(found, settings=asdict(settings), **origin(atoms))  # longer, perhaps
 
 
 def _prepare_velocities(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> bool:

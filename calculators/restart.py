@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -24,15 +23,12 @@ import numpy as np
 from ase import Atoms
 
 from ..potentials.files import PARTIAL, UnwrittenError, replacing, sync_folder
-from ..potentials.spins import MOMENT_KEYS
 from .dynamics import MDSettings, memory
 
 STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
 UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-# eV/atom. Rounding of float32 changes an energy by a thousandth of this, another model by more.
-SAME_ENERGY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,9 @@ class State:
         random: state of the random numbers.
         uncertain: number of uncertain frames that were stored.
         last_uncertain: step of the last of these; None: there is none.
+        constraints: checksum of those that the run began with.
+        inputs: charge and spin that it began with, if its model reads them. None, as of
+            constraints: of a run of an earlier version, which did not look at them.
     """
 
     settings: dict[str, Any]
@@ -71,6 +70,8 @@ class State:
     random: dict[str, Any]
     uncertain: int = 0
     last_uncertain: int | None = None
+    constraints: int | None = None
+    inputs: dict[str, float | str] | None = None
 
     @classmethod
     def of(
@@ -78,12 +79,20 @@ class State:
         atoms: Atoms,
         rng: np.random.Generator,
         settings: MDSettings,
-        structure: int,
+        origin: dict[str, Any],
         drew_velocities: bool,
     ) -> State:
-        """State of a run of which nothing is written yet."""
-        constant = (asdict(settings), structure, drew_velocities)
-        return cls(*constant, 0, 0, (0, 0), **_numbers(atoms, rng), integrator={})
+        """State of a run of which nothing is written yet; see :func:`.origin.origin`."""
+        return cls(
+            settings=asdict(settings),
+            drew_velocities=drew_velocities,
+            step=0,
+            frames=0,
+            sizes=(0, 0),
+            integrator={},
+            **origin,
+            **_numbers(atoms, rng),
+        )
 
     def after(
         self,
@@ -170,48 +179,6 @@ def find_state(folder: Path) -> State | None:
                 "name another folder, or overwrite this one."
             )
     return state
-
-
-def check_same_run(state: State, settings: MDSettings, atoms: Atoms, folder: Path) -> None:
-    """Refuse to go on with other settings or another start than a run began with: ValueError."""
-    advice = "name another folder, or overwrite it."
-    for name, value in asdict(settings).items():
-        stored = state.settings.get(name)
-        if name != "steps" and stored != value:
-            raise ValueError(
-                f"output folder {folder} is not empty: it holds a run with {name} {stored}, not "
-                f"{value}; {advice}"
-            )
-    if state.structure != fingerprint(atoms):
-        raise ValueError(
-            f"output folder {folder} is not empty: it holds a run that began with another "
-            f"structure; {advice}"
-        )
-    if state.step > settings.steps:
-        raise ValueError(
-            f"output folder {folder} holds a run of {state.step} steps already, more than the "
-            f"{settings.steps} asked for; ask for more, {advice}"
-        )
-
-
-def check_same_model(state: State, atoms: Atoms, folder: Path) -> None:
-    """Refuse a calculator that gives the restored structure another energy: ValueError."""
-    energy = atoms.get_potential_energy()
-    if abs(energy - state.energy) > SAME_ENERGY * len(atoms):
-        raise ValueError(
-            f"output folder {folder} holds a run with another model: at step {state.step} its "
-            f"energy was {state.energy:.6f} eV, and this one's is {energy:.6f} eV; name another "
-            "folder, or overwrite it."
-        )
-
-
-def fingerprint(atoms: Atoms) -> int:
-    """Checksum of all of a structure that decides on its dynamics."""
-    names = ("numbers", "positions", "momenta", "masses", "initial_charges", *MOMENT_KEYS)
-    parts = [atoms.arrays[name] for name in names if name in atoms.arrays]
-    removed = atoms.get_number_of_degrees_of_freedom()
-    parts += [atoms.cell.array, atoms.pbc, np.array([removed])]
-    return zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
 
 
 @contextmanager
