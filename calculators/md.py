@@ -26,6 +26,7 @@ from .dynamics import (
     recall,
     stop_center_of_mass,
 )
+from .ends import go_on
 from .inputs import InputError
 from .monitor import Limits, UncertainError, UncertaintyMonitor
 from .origin import check_same_model, check_same_run, origin
@@ -65,7 +66,8 @@ def run_md(
     the degrees of freedom that are left; in "npt" the thermostat moves it too.
 
     A run that was cut off, at whatever moment, goes on from its last frame when it is asked for
-    again with the same arguments, or with more steps. Where the calculator's forces are a function
+    again with the same arguments, or with more steps; the frame and line of an old last step stay
+    only where the intervals have one there. Where the calculator's forces are a function
     of the structure alone, and the same to the last bit when asked for twice (ours are on a CPU
     with the same number of threads), it ends as if it had never stopped, in every ensemble.
 
@@ -98,7 +100,7 @@ def run_md(
     rng = np.random.default_rng([settings.seed, zlib.crc32(system.positions.tobytes())])
     with locked(folder):  # what is found stays true
         found = None if overwrite else find_state(folder)
-        state = _begin(atoms, system, settings, rng, found, folder)
+        state, there = _begin(atoms, system, settings, rng, found, folder)
         with writable(folder), open_files(folder, state, uncertain=limits is not None) as files:
             trajectory, log = files[:2]
             recorder = Recorder(
@@ -108,6 +110,7 @@ def run_md(
                 constraints=atoms.constraints,
                 step=state.step,
                 frames=state.frames,
+                there=there,
             )
             _integrate(system, settings, rng, recorder, state, folder, files, limits, progress)
         system.set_constraint([c.copy() for c in atoms.constraints])
@@ -121,8 +124,8 @@ def _begin(
     rng: np.random.Generator,
     found: State | None,
     folder: Path,
-) -> State:
-    """Bring a system, a copy of ``atoms``, to where a run goes on or begins, and return its state.
+) -> tuple[State, set[str]]:
+    """Bring a system, a copy of ``atoms``, to where a run goes on or begins; see :func:`go_on`.
 
     An unsuitable structure is refused before anything is written.
     """
@@ -136,9 +139,10 @@ def _begin(
     if problem := _instability(system, settings.timestep, _hottest(system, settings)):
         raise UnstableDynamicsError(f"the dynamics cannot start: {problem}; {_advice(settings)}.")
     if found is None:
-        return State.of(system, rng, settings, origin(atoms), drew_velocities)
+        return State.of(system, rng, settings, origin(atoms), drew_velocities), set()
     check_same_model(found, system, folder)
-    return replace(found, settings=asdict(settings), **origin(atoms))  # longer, perhaps
+    now = replace(found, settings=asdict(settings), **origin(atoms))  # longer, perhaps
+    return go_on(now, settings, folder)
 
 
 def _prepare_velocities(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> bool:
@@ -179,7 +183,7 @@ def _integrate(
             again = step == state.step and state.frames  # recorded before the run was cut off
             if not again and (problem := _instability(atoms, settings.timestep, hottest)):
                 break
-            due = not again and recorder.record(step, atoms, conserved)
+            due = recorder.record(step, atoms, conserved)
             doubt = None
             if monitor is not None:
                 doubt, stored = monitor.look(), (monitor.stored, monitor.last)

@@ -29,6 +29,7 @@ COLUMNS = {
     "pressure_bar": ".1f",
     "wall_ms_per_step": ".3f",
 }
+TRAJECTORY, LOG = "trajectory.extxyz", "thermo.csv"
 FRAME_ARRAYS = ("numbers", "positions", "momenta", "masses", "initial_magmoms", "initial_charges")
 FRAME_INFO = ("charge", "spin")
 
@@ -44,6 +45,7 @@ class Recorder:
         constraints: what frames keep of the constraints, so that a run can be continued.
         step: number of the step that a run goes on from; 0 for a new one.
         frames: number of frames that are in the trajectory by then; 0 for a new one.
+        there: names of files that have this step already.
 
     Attributes:
         frames: number of frames in the trajectory.
@@ -58,28 +60,32 @@ class Recorder:
         constraints: list[Any],
         step: int = 0,
         frames: int = 0,
+        there: Collection[str] = (),
     ) -> None:
         self.trajectory, self.log, self.constraints = trajectory, log, constraints
         self.settings = settings
         self.step, self.frames = step, frames
+        self.begun, self.there = step, there
         self.last = time.perf_counter()
         if not frames:
             self.log.write(",".join(COLUMNS) + "\n")
 
     def record(self, step: int, atoms: Atoms, conserved: Callable[[], float]) -> bool:
-        """Write this step where it is due, and say whether a frame was written.
+        """Write this step where it is due, and say whether a frame, or the last line, was written.
 
         ``conserved`` gives the conserved energy (eV) or NaN.
         """
         last = step == self.settings.steps
-        if step % self.settings.log_interval == 0 or last:
+        there = self.there if step == self.begun else ()
+        lined = (step % self.settings.log_interval == 0 or last) and LOG not in there
+        framed = (step % self.settings.interval == 0 or last) and TRAJECTORY not in there
+        if lined:
             self._write_line(step, atoms, conserved())
-        framed = step % self.settings.interval == 0 or last
         if framed:
             self._write_frame(step, atoms)
         if step == 0:  # all before was preparation
             self.last = time.perf_counter()
-        return framed
+        return framed or (lined and last)
 
     def _write_line(self, step: int, atoms: Atoms, conserved: float) -> None:
         potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()

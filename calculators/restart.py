@@ -24,8 +24,9 @@ from ase import Atoms
 
 from ..potentials.files import PARTIAL, UnwrittenError, replacing, sync_folder
 from .dynamics import MDSettings, memory
+from .recorder import LOG, TRAJECTORY
 
-STATE, TRAJECTORY, LOG, SETTINGS = "state.json", "trajectory.extxyz", "thermo.csv", "settings.json"
+STATE, SETTINGS = "state.json", "settings.json"
 UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)

@@ -12,8 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from .dynamics import MDSettings
-from .recorder import COLUMNS
-from .restart import LOG, TRAJECTORY, find_state
+from .recorder import COLUMNS, LOG, TRAJECTORY
+from .restart import find_state
 from .trajectories import (
     RDF,
     Array,
@@ -56,10 +56,11 @@ class MDResult:
     @property
     def milliseconds_per_step(self) -> float:
         """Wall time, without that of preparations; NaN before the second line of the log."""
-        taken = np.diff(self.thermo["step"])
-        if not len(taken):
+        taken, each = np.diff(self.thermo["step"]), self.thermo["wall_ms_per_step"][1:]
+        known = np.isfinite(each)  # not of a line that a run which goes on begins with
+        if not known.any():
             return float("nan")
-        return float(taken @ self.thermo["wall_ms_per_step"][1:] / taken.sum())
+        return float(taken[known] @ each[known] / taken[known].sum())
 
     def mean(self, column: str) -> tuple[float, float]:
         """Mean of a column over the second half of the run, and its block-averaged error."""

@@ -105,6 +105,8 @@ def test_motion_of_a_run(tmp_path):
     mean = 0.5 * (motion.velocities[1:] + motion.velocities[:-1])
     assert np.abs(moved - mean).max() < 0.1 * np.abs(mean).max()
     assert motion.after(0.03).time[0] == 0.04
+    longer = run_md(argon(), settings(steps=60), tmp_path)
+    np.testing.assert_allclose(read_motion(longer.iter_frames()).time, 0.02 * np.arange(7))
     squeezed = run_md(argon(), settings(ensemble="npt"), tmp_path / "npt")
     with pytest.raises(ValueError, match="the cell changes by frame 1"):
         read_motion(squeezed.iter_frames())

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -40,6 +41,10 @@ def stop_at(number):
             raise KeyboardInterrupt
 
     return stop
+
+
+def iread(folder):
+    return ase.io.iread(folder / "trajectory.extxyz", index=":")
 
 
 def files(folder):
@@ -160,6 +165,33 @@ def test_more_steps_continue_a_finished_run(fluid, tmp_path):
     assert again.picoseconds == whole.picoseconds == 0.12
     with pytest.raises(ValueError, match="a run of 60 steps already, more than the 30"):
         run_md(fluid, settings(steps=30), tmp_path / "short")
+
+
+@pytest.mark.parametrize("change", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+@pytest.mark.parametrize(("step", "frames"), [(33, 5), (40, 5), (35, 5), (3, 2)])
+def test_the_end_of_a_run_leaves_nothing_in_a_longer_one(tmp_path, change, step, frames):
+    """Frames every 10 steps, lines every 7: one of them comes early, or both, in a shorter run."""
+    short, long = (
+        settings(**change, interval=10, log_interval=7, steps=steps) for steps in (step, 60)
+    )
+    run_md(argon(), long, tmp_path / "whole")
+    run_md(argon(), short, tmp_path / "short")
+    assert run_md(argon(), short, tmp_path / "run").frames == frames
+    run_md(argon(), short, tmp_path / "run")  # which changes nothing
+    assert files(tmp_path / "run") == files(tmp_path / "short")
+    with pytest.raises(KeyboardInterrupt):
+        run_md(argon(), long, tmp_path / "run", progress=stop_at(step + 2))
+    assert read_run(tmp_path / "run").frames == sum(1 for _ in iread(tmp_path / "run"))
+    run_md(argon(), short, tmp_path / "run")  # and after all no further
+    assert files(tmp_path / "run") == files(tmp_path / "short")
+    for last in (step + 1, 60):
+        with pytest.raises(KeyboardInterrupt):
+            run_md(argon(), long, tmp_path / "run", progress=stop_at(last))
+    result = run_md(argon(), long, tmp_path / "run")
+    assert np.isfinite(result.milliseconds_per_step)
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+    times = [frame.info["step"] for frame in iread(tmp_path / "run")]
+    assert times == [0, 10, 20, 30, 40, 50, 60]
 
 
 def test_a_run_is_read_while_it_lasts(fluid, tmp_path):
