@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ..potentials.spins import keep_moments
 from ..potentials.training.labels import KINDS, Keys, checked, contents, read_labels
+from .inputs import bare
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -243,8 +243,7 @@ def _one_by_one(
 ) -> list[dict[str, Any]]:
     results = []
     for atoms in structures:
-        twin = atoms.copy()
-        twin.set_constraint()  # ASE would zero the forces of fixed atoms
+        twin = bare(atoms)  # ASE would zero the forces of fixed atoms
         twin.calc = calculator
         if hasattr(calculator, "reset"):
             calculator.reset()  # what is timed must be a calculation, not a memory of one
@@ -254,9 +253,7 @@ def _one_by_one(
 
 def turned(atoms: Atoms, matrix: Array) -> Any:
     """Copy of a structure with r → r R; magnetic moments, now initial, turn as axial vectors."""
-    twin = atoms.copy()
-    keep_moments(twin, atoms)
-    twin.set_constraint()  # or ASE would keep fixed atoms in place
+    twin = bare(atoms)  # ASE would keep fixed atoms in place
     twin.set_cell(np.asarray(atoms.cell) @ matrix)
     twin.set_positions(atoms.positions @ matrix)
     moments = twin.arrays.get("initial_magmoms")

@@ -16,7 +16,7 @@ from .ase import PotentialCalculator
 from .base import CheckedCalculator
 from .ensemble_files import SPREADS, find_ensemble, read_factors
 from .graphs import Graphs
-from .inputs import check_structure
+from .inputs import bare, check_structure
 from .settings import OF_ENERGY
 
 MEANS = (*OF_ENERGY, "dipole", "polarizability")
@@ -120,7 +120,7 @@ class EnsembleCalculator(CheckedCalculator):
             graphs = self._graphs.batches(structures, max_edges)
             ours = [found for graph in graphs for found in self._of_graph(graph, asked)]
         return [
-            self._joined([*found, *self._of_others(_free(atoms), asked)])
+            self._joined([*found, *self._of_others(bare(atoms), asked)])
             for found, atoms in zip(ours, structures, strict=True)
         ]
 
@@ -165,10 +165,3 @@ def _means(properties: Sequence[str]) -> list[str]:
 def _plain(value: Any) -> Any:
     """A number of Python where there are no axes."""
     return float(value) if np.ndim(value) == 0 else value
-
-
-def _free(atoms: Atoms) -> Atoms:
-    """A copy without constraints, which calculators of ASE may look at."""
-    twin = atoms.copy()
-    twin.set_constraint()
-    return twin

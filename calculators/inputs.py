@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from ..potentials.graph import DEFAULT_INPUTS, Graph
 from ..potentials.neighbors.cells import SMALLEST_SPAN, volume
-from ..potentials.spins import magnetic_moments, stored_moments
+from ..potentials.spins import keep_moments, magnetic_moments, stored_moments
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -81,6 +81,17 @@ def check_distances(
         f"{where}: {pair} are {shortest.item():.3g} Å apart, closer than {CLOSEST_DISTANCE} Å; "
         "remove duplicate atoms, or check cell and time step."
     )
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """A copy without calculator and constraints, which calculators of ASE may look at.
+
+    Moments that its file had as results, as ASE's readers have it, are initial ones of the copy.
+    """
+    twin = atoms.copy()
+    keep_moments(twin, atoms)
+    twin.set_constraint()
+    return twin
 
 
 def snapshot(atoms: Atoms, inputs: Sequence[str]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.optimize import FIRE
 
 from ...data.generate_structures import MNO_LATTICE, MNO_MOMENT, alloy
+from ..inputs import bare
 from ..models import potentials_of
 
 LARGEST_FRAGMENT = 9  # atoms
@@ -37,7 +38,7 @@ def audit_structures(
     rng = np.random.default_rng(seed)
     found: dict[str, Atoms] = {}
     for atoms in given:
-        found.setdefault(_kind(atoms), _plain(atoms))
+        found.setdefault(_kind(atoms), bare(atoms))
     made: dict[str, Atoms] = {}
     if not found:
         made["crystal"] = _small_crystal(calculator, elements, rng)
@@ -78,13 +79,6 @@ def _probe(atoms: Atoms, calculator: Any) -> None:
 def _kind(atoms: Atoms) -> str:
     periodic = int(np.sum(atoms.pbc))
     return {0: "free", 3: "crystal"}.get(periodic, "slab")
-
-
-def _plain(atoms: Atoms) -> Atoms:
-    """A copy without calculator and constraints; moments, charges and info stay."""
-    twin = atoms.copy()
-    twin.set_constraint()
-    return twin
 
 
 def _small_crystal(calculator: Any, elements: Sequence[str], rng: np.random.Generator) -> Atoms:
@@ -163,4 +157,4 @@ def _quenched(atoms: Atoms, calculator: Any) -> Atoms:
     FIRE(twin, logfile=None, maxstep=0.1).run(fmax=QUENCH_FORCE, steps=QUENCH_STEPS)
     if hasattr(calculator, "reset"):
         calculator.reset()
-    return _plain(twin)
+    return bare(twin)

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from typer.testing import CliRunner
 
-from pointedge.calculators import EnsembleCalculator
+from pointedge.calculators import EnsembleCalculator, PotentialCalculator
 from pointedge.calculators.audit import CHECKS, audit, runner
 from pointedge.calculators.audit.runner import select
 from pointedge.calculators.audit.structures import audit_structures
 from pointedge.calculators.cli import app
+from pointedge.potentials.potential import Potential
 
-from ..conftest import small_potential
+from ..conftest import MomentNetwork, small_potential
+from ..conftest import bulk as crystal_of_moments
 
 EMT_MODEL = "ase.calculators.emt:EMT"
 QUICK = ["--only", "translation,permutation,resolution"]
@@ -89,6 +92,15 @@ def test_structures_are_taken_or_made(tmp_path):
     assert not refused
     only, _ = audit_structures(EMT(), [molecule("CO")])
     assert list(only) == ["free"]
+
+
+def test_moments_that_a_file_had_as_results_reach_the_model():
+    atoms = crystal_of_moments()
+    moments = np.linspace(-1, 1, len(atoms))
+    atoms.calc = SinglePointCalculator(atoms, magmoms=moments)
+    found, refused = audit_structures(PotentialCalculator(Potential(MomentNetwork())), [atoms])
+    assert not refused
+    np.testing.assert_array_equal(found["crystal"].get_initial_magnetic_moments(), moments)
 
 
 def test_what_a_calculator_refuses_is_told():
