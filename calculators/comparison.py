@@ -11,7 +11,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ..potentials.training.labels import KINDS, Keys, checked, contents, read_labels
+from ..potentials.training.kinds import KINDS, checked
+from ..potentials.training.labels import Keys, contents, read_labels
 from .inputs import bare
 
 Array = NDArray[np.float64]

@@ -73,7 +73,8 @@ def show_table(
 ) -> None:
     """Print what frames there are, their labels and ranges, and what is suspicious about them."""
     from ...potentials.training.dataset import FrameSource
-    from ...potentials.training.labels import KINDS, keys_of
+    from ...potentials.training.kinds import KINDS
+    from ...potentials.training.labels import keys_of
     from ...potentials.training.settings import Data, Frames
     from ...potentials.training.table import common_frames, table_lines
 

@@ -106,7 +106,8 @@ def read_frames(
     """
     import numpy as np
 
-    from ...potentials.training.labels import KINDS, KeyCount, read_labels, with_named_moments
+    from ...potentials.training.kinds import KINDS
+    from ...potentials.training.labels import KeyCount, read_labels, with_named_moments
     from ...potentials.training.reading import read_file
     from ..comparison import Frame
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..neighbors.cells import volume
-from ..spins import MOMENT_KEYS, stored_moments
+from ..spins import stored_moments
+from .kinds import KINDS, LABEL_OF, MOMENT, Kind, checked
 from .settings import AUTO, Data, Key
 
 # Values of two keys are one label if they agree to the digits of a float32.
@@ -23,54 +22,7 @@ NO_LABELS = {"numbers", "positions"}
 MOMENTS = "magnetic moments"
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of label.
-
-    Attributes:
-        unit: of its numbers.
-        shapes: that it may have, "n" for the number of atoms; it is brought to the first.
-        keys: usual names, in any case, the preferred first.
-        instead: names of what stands in where none of ``keys`` is there.
-    """
-
-    unit: str
-    shapes: tuple[tuple[int | str, ...], ...]
-    keys: tuple[str, ...]
-    instead: tuple[str, ...] = ()
-
-    @property
-    def of_atoms(self) -> bool:
-        """Whether it has a row for each atom; only then it may stand in ``arrays``."""
-        return "n" in self.shapes[0]
-
-
-TENSOR = ((3, 3), (9,))
-KINDS = {
-    # Forces are derivatives of the free energy, but what codes call the energy (extrapolated to no
-    # smearing) is what other packages train on and compare with, and differs by little.
-    "energy": Kind(
-        "eV",
-        ((),),
-        ("REF_energy", "energy", "dft_energy", "total_energy", "TotEnergy"),
-        ("REF_free_energy", "free_energy", "dft_free_energy"),
-    ),
-    "forces": Kind(
-        "eV/Å",
-        (("n", 3),),
-        ("REF_forces", "forces", "dft_forces", "REF_force", "force", "dft_force"),
-    ),
-    # ASE's sign: negative if compressed. A virial is -stress · volume, eV, as in libAtoms.
-    "stress": Kind(
-        "eV/Å³",
-        (*TENSOR, (6,)),
-        ("REF_stress", "stress", "dft_stress"),
-        ("REF_virial", "virial", "dft_virial", "REF_virials", "virials"),
-    ),
-    "dipole": Kind("e·Å", ((3,),), ("REF_dipole", "dipole", "dft_dipole")),
-    "polarizability": Kind("any unit", TENSOR, ("REF_polarizability", "polarizability")),
-}
-MOMENT = Kind("μ_B", (("n",), ("n", 3)), MOMENT_KEYS)
+REFERENCE = "ref_"  # how keys of a reference begin, in any case
 # Names of labels and of "magmoms": None reads no label, what is left out has a usual name.
 Keys = Mapping[str, Key]
 
@@ -88,11 +40,13 @@ class KeyCount:
         frames: how many frames.
         taken: frames by key, for each label and for MOMENTS, which models may read.
         others: frames by key that gave no label.
+        aside: of these, results of a calculator beside keys of a reference.
     """
 
     frames: int = 0
     taken: dict[str, Counter[str]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    aside: Counter[str] = field(default_factory=Counter)
 
     def add(self, atoms: Atoms, used: dict[str, str]) -> None:
         """Count a frame whose labels were found by these keys."""
@@ -100,6 +54,8 @@ class KeyCount:
         for label, key in used.items():
             self.taken.setdefault(label, Counter())[key] += 1
         self.others.update({key for key, _ in contents(atoms)} - {*used.values(), *NO_LABELS})
+        if any(_is_reference(key) for key in used.values()):
+            self.aside.update(_results(atoms).keys() & LABEL_OF.keys() - {*used.values()})
 
     def __str__(self) -> str:
         parts = []
@@ -112,7 +68,10 @@ class KeyCount:
                 parts.append(f"{label} = {counts}, {unit}")
             elif label in ("energy", "forces", "stress"):
                 parts.append(f"no {label}")
-        others = ", ".join(sorted(self.others))
+        if self.aside:
+            counts = ", ".join(f"{key} ({n} frames)" for key, n in sorted(self.aside.items()))
+            parts.append(f"set aside, results beside REF_ keys: {counts}")
+        others = ", ".join(sorted(self.others.keys() - self.aside.keys()))
         return "; ".join(parts) + (f"; not labels: {others}" if others else "")
 
     def check(self, name: str, given: Keys) -> None:
@@ -139,6 +98,10 @@ def read_labels(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Find the labels of a structure.
 
+    Where a label has a REF_ key, that is the reference, and what a calculator says beside it is not
+    compared with it. If the two differ, no result of that calculator is a label (it is a model's,
+    as in files of ``pointedge predict``), unless ``keys`` name it.
+
     Args:
         atoms: with labels in ``info``, ``arrays`` or the results of a calculator; only read.
         keys: names, where not the usual ones.
@@ -151,12 +114,22 @@ def read_labels(
     Raises:
         ValueError: a label is ambiguous, has a wrong shape, or is not finite.
     """
-    of_frame, everything = list(contents(atoms, arrays=False)), list(contents(atoms))
+    results = list(_results(atoms).items())
+    trusted = [] if _contradicted(atoms) else results
     values: dict[str, np.ndarray] = {}
     used: dict[str, str] = {}
     for label, kind in KINDS.items():
-        places = everything if kind.of_atoms else of_frame
-        found = _find(label, kind, keys.get(label, AUTO), places, len(atoms), where)
+        own = list(_own(atoms, arrays=kind.of_atoms))
+        wanted = keys.get(label, AUTO)
+        if wanted is None:
+            continue
+        if wanted == AUTO:
+            known = any(_is_reference(k) and LABEL_OF.get(k.lower()) == label for k, _ in own)
+            places = own if known else own + trusted
+            candidates = _usual(kind.keys, places) or _usual(kind.instead, places)
+        else:
+            candidates = [(key, value) for key, value in own + results if key == wanted]
+        found = _agreed(label, kind, candidates, len(atoms), where)
         if found is None:
             continue
         key, value = found
@@ -199,21 +172,10 @@ def _named(keys: Keys) -> str | None:
     return None if name == AUTO else name
 
 
-def _find(
-    label: str,
-    kind: Kind,
-    wanted: str | None,
-    places: list[tuple[str, Any]],
-    n: int,
-    where: str,
+def _agreed(
+    label: str, kind: Kind, candidates: list[tuple[str, Any]], n: int, where: str
 ) -> tuple[str, np.ndarray] | None:
-    """Key and value of a label, or None."""
-    if wanted is None:
-        return None
-    if wanted != AUTO:
-        candidates = [(key, value) for key, value in places if key == wanted]
-    else:
-        candidates = _usual(kind.keys, places) or _usual(kind.instead, places)
+    """The first key and value of those that may be a label, or None; ValueError if they differ."""
     found = [(key, checked(value, kind, n, f"label {key} of {where}")) for key, value in candidates]
     for key, value in found[1:]:
         if not np.allclose(value, found[0][1], rtol=RELATIVE, atol=ABSOLUTE):
@@ -235,29 +197,46 @@ def _usual(keys: tuple[str, ...], places: list[tuple[str, Any]]) -> list[tuple[s
     return sorted(known, key=lambda place: order[place[0].lower()])
 
 
-def contents(atoms: Atoms, arrays: bool = True) -> Iterator[tuple[str, Any]]:
-    """All that a structure carries, with or without arrays of its atoms; a key may come twice."""
+def contents(atoms: Atoms) -> Iterator[tuple[str, Any]]:
+    """All that a structure carries; a key may come twice."""
+    yield from _own(atoms)
+    yield from _results(atoms).items()
+
+
+def _own(atoms: Atoms, arrays: bool = True) -> Iterator[tuple[str, Any]]:
+    """What a structure carries itself, with or without arrays of its atoms."""
     yield from ((str(key), value) for key, value in atoms.info.items())
     if arrays:
         yield from atoms.arrays.items()
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    """What its calculator says of it."""
     results = {} if atoms.calc is None else getattr(atoms.calc, "results", {})
-    yield from ((key, value) for key, value in results.items() if value is not None)
+    return {key: value for key, value in results.items() if value is not None}
 
 
-def checked(value: Any, kind: Kind, n: int, what: str) -> np.ndarray:
-    """A label or prediction in float64, in the first shape of its kind; ValueError if malformed."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{what} is not a number but {value!r}.") from None
-    shapes = [tuple(n if x == "n" else int(x) for x in shape) for shape in kind.shapes]
-    if array.shape not in shapes:
-        raise ValueError(f"{what} has shape {array.shape}; expected {shapes[0]}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{what} holds a value that is not finite; leave out what is not known.")
-    if array.shape == (6,):
-        return np.asarray(voigt_6_to_full_3x3_stress(array))
-    return array.reshape(shapes[0]) if array.size == math.prod(shapes[0]) else array
+def _is_reference(key: str) -> bool:
+    return key.lower().startswith(REFERENCE)
+
+
+def _contradicted(atoms: Atoms) -> bool:
+    """Whether a REF_ key has another value than the calculator, down to the last digit.
+
+    Copies agree so far, while a good model's energy may agree with the reference to seven digits.
+    """
+    results = _results(atoms)
+    for key, value in _own(atoms) if results else ():
+        name = key.lower().removeprefix(REFERENCE)
+        if _is_reference(key) and name in results and name in LABEL_OF:
+            kind = KINDS[LABEL_OF[name]]
+            try:
+                pair = [checked(v, kind, len(atoms), key) for v in (value, results[name])]
+            except ValueError:  # one of them is no label
+                return True
+            if not np.array_equal(*pair):
+                return True
+    return False
 
 
 @cache

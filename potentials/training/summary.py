@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from .baseline import composition_fit
 from .data import LABELS, Batch
-from .labels import KINDS, KeyCount
+from .kinds import KINDS
+from .labels import KeyCount
 from .strain import StrainedCopies, StressCheck
 
 SHORTEST_BOND = 0.5  # of the sum of covalent radii; what is closer is worth a look

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from .labels import KINDS
+from .kinds import KINDS
 from .summary import Range, Summary
 
 SHORTEST = 4  # pairs of elements that are shown, the closest by their atoms' size

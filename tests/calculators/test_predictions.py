@@ -14,6 +14,7 @@ from ase.constraints import FixAtoms
 
 from pointedge.calculators import EnsembleCalculator, PotentialCalculator
 from pointedge.calculators.cli import main
+from pointedge.calculators.cli.evaluate import read_frames as read_frames_of_verbs
 from pointedge.calculators.predictions import predict_file
 from pointedge.potentials.training.reading import keys_of, read_frames
 from pointedge.potentials.training.settings import Frames
@@ -175,6 +176,25 @@ def test_standard_deviations(tmp_path):
     ):
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", [".db", ".xyz"])
+def test_evaluate_finds_the_reference_in_what_predict_wrote(calculator, tmp_path, suffix):
+    source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    structures = labelled()[::2]
+    ase.io.write(source, structures)
+    predict_file(calculator, source, out)
+    used = []
+    frames = list(read_frames_of_verbs([out], {}, None, used, lambda count: None))
+    assert "energy = REF_energy (3 frames), eV; forces = REF_forces (3 frames)" in used[0]
+    assert "; no stress; " in used[0]
+    assert "set aside, results beside REF_ keys: energy (3 frames), forces (3 fra" in used[0]
+    for frame, atoms in zip(frames, structures, strict=True):
+        labels = frame.labels()
+        assert labels.keys() == {"energy", "forces"}
+        assert labels["energy"] == atoms.calc.results["energy"]
+        forces = atoms.calc.results["forces"]
+        np.testing.assert_allclose(labels["forces"], forces, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("suffix", [".db", ".xyz"])

@@ -179,6 +179,57 @@ def test_two_keys_of_one_label_may_agree_but_not_differ():
     assert "energy" not in read_labels(atoms, keys(energy_key=None))[0]
 
 
+def beside(results, **reference):
+    """A structure with REF_ keys, and a calculator's results beside them."""
+    atoms = calculated(**results)
+    for label, value in reference.items():
+        place = atoms.arrays if label == "forces" else atoms.info
+        place[f"REF_{label}"] = value
+    return atoms
+
+
+def test_results_that_differ_from_a_reference_are_no_labels():
+    """As those of a model in a file of `predict`; not even a stress that the reference lacks."""
+    model = {"energy": -1.5, "free_energy": -1.5, "forces": FORCES + 0.1, "stress": VOIGT}
+    atoms = beside(model, energy=-1.0, forces=FORCES)
+    labels, used = read_labels(atoms, keys())
+    assert used == {"energy": "REF_energy", "forces": "REF_forces"}
+    np.testing.assert_array_equal(labels["forces"], FORCES)
+    count = KeyCount()
+    count.add(atoms, used)
+    assert str(count) == (
+        "energy = REF_energy (1 frames), eV; forces = REF_forces (1 frames), eV/Å; no stress; set "
+        "aside, results beside REF_ keys: energy (1 frames), forces (1 frames), free_energy "
+        "(1 frames), stress (1 frames); not labels: k"
+    )
+    named = read_labels(atoms, keys(energy_key="energy", stress_key="stress"))[1]
+    assert named == {"energy": "energy", "forces": "REF_forces", "stress": "stress"}
+    for reference in ({"free_energy": -1.0}, {"energy": -1.5 * (1 + 1e-9)}):
+        _, used = read_labels(beside(model, **reference), keys())
+        assert list(used) == ["energy"]
+        assert used["energy"].startswith("REF_")
+    _, used = read_labels(beside(model, virial=-24 * STRESS), keys())
+    assert used["stress"] == "REF_virial"
+
+
+def test_results_that_are_copies_of_the_reference_are_labels():
+    results = {"energy": -1.0, "forces": FORCES, "stress": VOIGT}
+    for reference in ({"energy": -1.0}, {"forces": FORCES}, {"stress": STRESS}):
+        labels, used = read_labels(beside(results, **reference), keys())
+        assert list(used) == ["energy", "forces", "stress"]
+        np.testing.assert_array_equal(labels["stress"], STRESS)
+
+
+def test_other_keys_than_those_of_a_reference_may_not_differ_from_results():
+    atoms = calculated(energy=-1.5)
+    atoms.info["dft_energy"] = -1.0
+    with pytest.raises(ValueError, match=r"energy and dft_energy of .* differ by up to 0.5 eV"):
+        read_labels(atoms, keys())
+    two = dimer(REF_energy=-1.0, dft_energy=-1.5)
+    with pytest.raises(ValueError, match=r"REF_energy and dft_energy of .* differ"):
+        read_labels(two, keys())
+
+
 def test_the_statement_of_keys():
     count = KeyCount()
     for atoms in (dimer(REF_energy=-1.0, qm9_gap=2.0), dimer(energy=-1.0)):
