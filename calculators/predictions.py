@@ -1,15 +1,14 @@
 """Predictions for a file of structures: a copy of it with energies, forces and stresses of a model.
 
-Nothing of the file is lost. What it had as energy, free energy, forces and stress goes on as
-``REF_energy``, ``REF_forces`` and so on, unless it has these already; keys, data, constraints and
-all else stay as they are. Standard deviations of a model that has them are kept as ``energy_std``,
-``forces_std`` and ``max_forces_std`` among the structure's own numbers and arrays (keys and data of
-a database). The copy appears when it is complete, and not before.
+Nothing of the file is lost, and no digit. What it had as energy, free energy, forces and stress
+goes on as ``REF_energy``, ``REF_forces`` and so on, unless it has these already; keys, data,
+constraints and all else stay as they are. Standard deviations of a model that has them are kept as
+``energy_std``, ``forces_std`` and ``max_forces_std`` among the structure's own numbers and arrays
+(keys and data of a database). The copy appears when it is complete, and not before.
 """
 
 from __future__ import annotations
 
-import io
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -31,6 +30,7 @@ from ..potentials.neighbors.cells import volume
 from ..potentials.training.reading import from_row, keys_of
 from .base import CheckedCalculator
 from .comparison import COMMON, COMPARED_STDS, Frame, chunks, implements, predict
+from .exact import exact_extxyz
 
 DATABASES, TEXTS = (".db",), (".xyz", ".extxyz")
 REPLACED = ("energy", "free_energy", "forces", "stress")  # results that a model gives anew
@@ -125,9 +125,8 @@ def _copy_text(
         for chunk, predictions in _predictions(calculator, _frames(source)):
             expect(len(chunk))
             for frame, prediction in zip(chunk, predictions, strict=True):
-                text = io.StringIO()
-                ase.io.write(text, _updated(frame.atoms, *_parted(prediction)), format="extxyz")
-                file.write(text.getvalue().encode())
+                updated = _updated(frame.atoms, *_parted(prediction))
+                file.write(exact_extxyz(updated).encode())
             counts.append(_count(chunk, predictions))
             progress(len(chunk))
         return _total(counts, source)

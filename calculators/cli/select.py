@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -43,10 +42,9 @@ def select(
     two of them teach the same (greedy D-optimal design on features of the last layer). They are
     written without labels; copies of training frames and of others are left out.
     """
-    import ase.io
-
     from ...potentials.files import replacing
     from ...potentials.training.reading import find_file
+    from ..exact import exact_extxyz
     from ..models import make_calculator
     from ..selection import UNITS, describe, feature_members, without_results
     from ..selection import select as choose
@@ -64,9 +62,7 @@ def select(
     chosen = choose(found, count, by=by, whitening=_whitening(calculator))
     with replacing(output) as file:
         for one in chosen:
-            text = io.StringIO()
-            ase.io.write(text, without_results(one, found), format="extxyz")
-            file.write(text.getvalue().encode())
+            file.write(exact_extxyz(without_results(one, found)).encode())
     unit = f" / {UNITS[measure]}" if UNITS[measure] else ""
     columns = ("frame", f"uncertainty of {measure}{unit}", "given those above", "distance")
     rows = [

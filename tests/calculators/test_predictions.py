@@ -15,6 +15,7 @@ from ase.constraints import FixAtoms
 from pointedge.calculators import EnsembleCalculator, PotentialCalculator
 from pointedge.calculators.cli import main
 from pointedge.calculators.cli.evaluate import read_frames as read_frames_of_verbs
+from pointedge.calculators.exact import exact_extxyz
 from pointedge.calculators.predictions import predict_file
 from pointedge.potentials.training.reading import keys_of, read_frames
 from pointedge.potentials.training.settings import Frames
@@ -155,6 +156,35 @@ def test_extended_xyz(calculator, tmp_path):
         np.testing.assert_allclose(other.calc.results["forces"], forces, rtol=0, atol=1e-8)
         expected = calculator.get_potential_energy(one)
         assert other.calc.results["energy"] == pytest.approx(expected, abs=1e-8)
+
+
+def test_every_number_of_a_text_is_kept_to_its_last_bit(calculator, tmp_path):
+    rng = np.random.default_rng(1)
+    structures = labelled()
+    for atoms in structures:
+        n = len(atoms)
+        atoms.arrays["hess"] = np.append(1.2345e-11 * rng.normal(size=n - 1), np.nan)
+        atoms.arrays["tensor"] = rng.normal(size=(n, 9)) * 10.0 ** rng.integers(-300, 300, (n, 9))
+        atoms.arrays["site"] = np.arange(n) + 2**30
+        atoms.arrays["name"] = np.array(["a", "bcd"] * n)[:n]
+        atoms.info["shift"] = rng.normal()
+    source, out = tmp_path / "in.xyz", tmp_path / "out.xyz"
+    source.write_text("".join(exact_extxyz(atoms) for atoms in structures))
+    predict_file(calculator, source, out)
+    copies = list(ase.io.iread(out))
+    for one, copy in zip(structures, copies, strict=True):
+        assert (copy.info["shift"], copy.cell.tolist()) == (one.info["shift"], one.cell.tolist())
+        for name, values in one.arrays.items():
+            np.testing.assert_array_equal(copy.arrays[name], values)
+        if one.calc is not None:
+            forces = one.calc.results["forces"]
+            np.testing.assert_array_equal(copy.arrays["REF_forces"], forces)
+    # What was read is computed with, so that even predictions agree with those of the originals.
+    expected = calculator.calculate_many(structures, ("forces",))
+    for copy, prediction in zip(copies, expected, strict=True):
+        np.testing.assert_allclose(
+            copy.calc.results["forces"], prediction["forces"], rtol=0, atol=1e-12
+        )
 
 
 def test_standard_deviations(tmp_path):

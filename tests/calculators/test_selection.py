@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pointedge.calculators import EnsembleCalculator, PETCalculator
 from pointedge.calculators.cli import app
 from pointedge.calculators.comparison import Frame
+from pointedge.calculators.exact import exact_extxyz
 from pointedge.calculators.selection import (
     RIDGE,
     Described,
@@ -143,7 +144,7 @@ def files(tmp_path_factory):
         atoms.info.update(REF_energy=1.0, config="a")
         atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((3, 3)))
     ase.io.write(folder / "known.xyz", known)
-    ase.io.write(folder / "frames.xyz", frames)
+    (folder / "frames.xyz").write_text("".join(exact_extxyz(atoms) for atoms in frames))
     with ase.db.connect(folder / "frames.db") as database:
         for atoms in frames:
             database.write(atoms)
@@ -178,6 +179,10 @@ def test_command(files):
                 "max_forces_std",
             }
     assert all(a == b for a, b in zip(*chosen.values(), strict=True))
+    with ase.db.connect(files / "frames.db") as database:
+        for atoms in chosen["frames.db"]:
+            original = database.get(id=int(atoms.info["source_index"]) + 1)
+            np.testing.assert_array_equal(atoms.positions, original.positions)  # to the last bit
     one = chosen["frames.xyz"][0]
     calculator = EnsembleCalculator([files / f"m-{k}.safetensors" for k in (1, 2)])
     assert one.info["max_forces_std"] == pytest.approx(
