@@ -204,7 +204,8 @@ def _replace(place: dict[str, Any], name: str, value: Any) -> None:
 
 def _frames(source: Path) -> Iterator[Frame]:
     try:
-        for index, atoms in enumerate(ase.io.iread(source, ":", format="extxyz")):
+        frames = ase.io.iread(source, ":", format="extxyz", do_not_split_by_at_sign=True)
+        for index, atoms in enumerate(frames):
             yield Frame(atoms, str(source), index)
     except (XYZError, ValueError, LookupError, OSError) as error:
         raise ValueError(f"{source} cannot be read by ASE: {error}") from error

@@ -29,17 +29,15 @@ def distill_auxiliary(
 
     It stands in for atoms whose neighbours are none, or in a line.
     """
-    import ase.io
-
     from ...potentials import checkpoint
     from ...potentials.training.distill import distill_auxiliary as run
-    from ...potentials.training.reading import find_file
+    from ...potentials.training.reading import find_file, read_file
     from ..loading import load_potential
 
     check_output(output, overwrite=overwrite)
     frames: list[Any] = []
     for name in data or []:
-        read: Any = ase.io.read(find_file(name, Path()), ":")
+        read = [frame.atoms for frame in read_file(find_file(name, Path()))]
         frames += read[:: math.ceil(len(read) / limit)]
     result = run(
         load_potential(model),

@@ -85,6 +85,7 @@ def md(
     from ..models import default_structure, make_calculator
     from ..monitor import Limits, UncertainError
     from ..results import read_run
+    from ..structures import file_and_part
 
     limits = None
     if uncertain_forces is not None or uncertain_energy is not None:
@@ -110,7 +111,7 @@ def md(
     atoms = read_structure(structure, calculator)
     if output is None:
         name = structure or default_structure(calculator).name.partition("-")[0]
-        output = Path(f"{Path(name.partition('@')[0]).stem}-md")
+        output = Path(f"{file_and_part(name)[0].stem}-md")
     set_calculator(atoms, calculator, symmetrize)
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         try:

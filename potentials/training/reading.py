@@ -91,7 +91,10 @@ def _alike(value: object, patterns: Sequence[str]) -> bool:
 def read_file(path: Path, name: str | None = None, index: str = ":") -> Iterator[Frame]:
     """Frames of a file that ASE can read, as a generator; raises ValueError if it cannot."""
     shown = f"{name or path}{'' if index == ':' else f'[{index}]'}"
-    frames = _database(path, index) if path.suffix == ".db" else ase.io.iread(path, index)
+    if path.suffix == ".db":
+        frames = _database(path, index)
+    else:
+        frames = ase.io.iread(path, index, do_not_split_by_at_sign=True)
     k = -1
     while True:
         try:
