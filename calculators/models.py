@@ -47,6 +47,17 @@ def default_structure(calculator: Any = None) -> Path:
     )
 
 
+def files_of(model: str | Path) -> list[Path]:
+    """The files that a MODEL argument stands for, of an ensemble and its members; maybe none."""
+    ensemble = find_ensemble(str(model))
+    members = [] if ensemble is None else [Path(file) for file in ensemble.members]
+    packaged, found = packaged_models(), []
+    for one in (model, *members):
+        path = packaged.get(str(one)) or Path(split_target(one)[0]).expanduser()
+        found += path.iterdir() if path.is_dir() else [path]  # a folder of PET's research code
+    return [path for path in found if path.is_file()]
+
+
 def potentials_of(calculator: Any) -> list[Potential]:
     """Our potentials that a calculator runs: one, those of an ensemble, or none."""
     from ..potentials.potential import Potential

@@ -25,7 +25,7 @@ from ase.db.row import AtomsRow
 from ase.io.extxyz import XYZError
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ..potentials.files import UnwrittenError, check_writable, replacing
+from ..potentials.files import UnwrittenError, check_not_read, check_writable, replacing
 from ..potentials.neighbors.cells import volume
 from ..potentials.training.reading import from_row, keys_of
 from .base import CheckedCalculator
@@ -247,8 +247,7 @@ def _check_files(source: Path, target: Path, overwrite: bool) -> None:
         )
     if not target.parent.is_dir():
         raise ValueError(f"there is no folder {target.parent} to write {target.name} into.")
-    if target.exists() and target.samefile(source):
-        raise ValueError(f"{source} cannot be both read and written; name another file.")
+    check_not_read(target, [source])
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; name another file, or add --overwrite.")
     check_writable(target)

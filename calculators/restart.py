@@ -28,6 +28,7 @@ from .recorder import LOG, TRAJECTORY
 
 STATE, SETTINGS = "state.json", "settings.json"
 UNCERTAIN = "uncertain.extxyz"  # frames that a monitor stored
+FILES = (STATE, TRAJECTORY, LOG, SETTINGS, UNCERTAIN)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -31,6 +31,13 @@ def check_writable(path: Path) -> None:
         path.with_name(path.name + PARTIAL).unlink()
     except OSError as error:
         raise UnwrittenError.of(path, error) from None
+
+
+def check_not_read(path: Path, reads: Iterable[str | Path]) -> None:
+    """Raise ValueError where an output is one of the files that are read, by whatever name."""
+    for read in reads:
+        if path.exists() and Path(read).exists() and path.samefile(read):
+            raise ValueError(f"{read} cannot be both read and written; name another output.")
 
 
 @contextmanager

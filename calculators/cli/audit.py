@@ -51,7 +51,8 @@ def audit(
     from ..audit import audit as run
     from ..audit.runner import select
     from ..foreign import UnknownOptionError
-    from ..models import make_calculator
+    from ..models import files_of, make_calculator
+    from ..structures import file_and_part
     from .evaluate import progress_bar_of_frames
     from .runs import read_structure
 
@@ -63,7 +64,8 @@ def audit(
         return
     for output in (json_file, report):
         if output is not None:
-            check_output(output)
+            read = [file_and_part(name)[0] for name in structures or ()]
+            check_output(output, reads=[*read, *files_of(model)])
     if report is not None and report.suffix.lower() not in PICTURES:
         raise ValueError(
             f"cannot draw into {report}; its suffix has to be {' or '.join(PICTURES)}."

@@ -29,12 +29,13 @@ def convert(
     from ...potentials.packaged import SUFFIX, split_target
     from ...potentials.pet.published import is_published
     from ..loading import find_model, read_model
+    from ..models import files_of
 
     if output.suffix != SUFFIX:
         raise ValueError(
             f"{output} has to end in {SUFFIX}; 'pointedge export' writes other formats."
         )
-    check_output(output, overwrite=overwrite)
+    check_output(output, reads=files_of(model), overwrite=overwrite)
     if not is_published(path := find_model(split_target(model)[0])):
         checkpoint.describe(path)  # says what else is no checkpoint
         raise ValueError(f"{model} is a checkpoint of pointedge already.")

@@ -33,11 +33,13 @@ def distill_auxiliary(
     from ...potentials.training.distill import distill_auxiliary as run
     from ...potentials.training.reading import find_file, read_file
     from ..loading import load_potential
+    from ..models import files_of
 
-    check_output(output, overwrite=overwrite)
+    files = [find_file(name, Path()) for name in data or []]
+    check_output(output, reads=[*files, *files_of(model)], overwrite=overwrite)
     frames: list[Any] = []
-    for name in data or []:
-        read = [frame.atoms for frame in read_file(find_file(name, Path()))]
+    for file in files:
+        read = [frame.atoms for frame in read_file(file)]
         frames += read[:: math.ceil(len(read) / limit)]
     result = run(
         load_potential(model),

@@ -52,14 +52,14 @@ def evaluate(
     """Print the errors of a model per component, element and group, and its worst frames."""
     from ...potentials.training.reading import find_file
     from ..evaluation import evaluate as run
-    from ..models import make_calculator
+    from ..models import files_of, make_calculator
 
+    files = [find_file(name, Path()) for name in data]
     for output in (json_file, plot):
         if output is not None:
-            check_output(output)
+            check_output(output, reads=[*files, *files_of(model)])
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ValueError(f"cannot plot into {plot}; its suffix has to be {' or '.join(PLOTS)}.")
-    files = [find_file(name, Path()) for name in data]
     calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
     keys = named(
         energy=energy_key,

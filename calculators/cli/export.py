@@ -31,12 +31,13 @@ def export(
     from ...potentials.pet.published.writing import save
     from ...potentials.suggestions import refuse_misspelt
     from ..loading import load_potential
+    from ..models import files_of
     from ..settings import read_dtype
 
     refuse_misspelt("format", to, FORMATS)
     if output.suffix != FORMATS[to]:
         raise ValueError(f"{output} has to end in {FORMATS[to]}, as the files of {to} do.")
-    check_output(output, overwrite=overwrite)
+    check_output(output, reads=files_of(model), overwrite=overwrite)
     potential = load_potential(model)
     for note in save(potential.to(read_dtype(dtype, potential.dtype)), output):
         print(f"pointedge: {note}", file=sys.stderr)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..comparison import Array, Frame
     from ..irreps import IrrepUsage
 
+OUTPUTS = ("irreps.json", "irreps.png", "embeddings.png", "pruned.yaml")
+
 
 def irreps(
     model: Model,
@@ -46,13 +48,16 @@ def irreps(
     from ...potentials.training.reading import find_file
     from ..ase import PotentialCalculator
     from ..irreps import irrep_usage, number_of_evaluations
+    from ..models import files_of
     from ..projections import require
 
     require(projection)  # before what takes long
     calculator = PotentialCalculator(model, device=device, dtype=dtype)
     equivariant(calculator.potential)
     output.mkdir(parents=True, exist_ok=True)
-    check_output(output / "irreps.json")
+    files = [find_file(name, Path()) for name in data]
+    for name in OUTPUTS:
+        check_output(output / name, reads=[*files, *files_of(model)])
     keys = named(
         energy=energy_key,
         forces=forces_key,
@@ -62,7 +67,6 @@ def irreps(
         magmoms=magmoms_key,
     )
     used: list[str] = []
-    files = [find_file(name, Path()) for name in data]
     frames = list(read_frames(files, keys, limit, used, lambda count: None))
     with progress_bar_of_frames("evaluations") as (expect, advance):
         expect(number_of_evaluations(calculator, frames))

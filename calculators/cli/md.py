@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ...potentials.files import replacing
+from ...potentials.files import check_not_read, replacing
 from .options import Device, Dtype, ModelOption, Symmetrize, print_table
 from .runs import md_progress, read_structure, set_calculator, stoppable
 
@@ -82,8 +82,9 @@ def md(
     from ..dynamics import MDSettings
     from ..figures import md_figure
     from ..md import run_md
-    from ..models import default_structure, make_calculator
+    from ..models import default_structure, files_of, make_calculator
     from ..monitor import Limits, UncertainError
+    from ..restart import FILES
     from ..results import read_run
     from ..structures import file_and_part
 
@@ -112,6 +113,9 @@ def md(
     if output is None:
         name = structure or default_structure(calculator).name.partition("-")[0]
         output = Path(f"{file_and_part(name)[0].stem}-md")
+    reads = [*files_of(model), *([] if structure is None else [file_and_part(structure)[0]])]
+    for name in (*FILES, PICTURE):
+        check_not_read(output / name, reads)
     set_calculator(atoms, calculator, symmetrize)
     with stoppable(output), md_progress(settings.steps, settings.timestep) as progress:
         try:

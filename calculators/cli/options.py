@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ...potentials.files import check_writable, replacing
+from ...potentials.files import check_not_read, check_writable, replacing
 
 MODEL = (
     "a packaged name, a file (of a published PET too), or module:callable returning an ASE "
@@ -33,17 +33,23 @@ Symmetrize = Annotated[
 ]
 
 
-def check_output(path: Path, *, overwrite: bool = True) -> None:
+def check_output(path: Path, *, reads: Iterable[str | Path] = (), overwrite: bool = True) -> None:
     """Refuse an output that cannot be written, before what takes long.
 
+    Args:
+        path: of the output.
+        reads: files that the verb reads, which are never written over.
+        overwrite: whether another file may be replaced.
+
     Raises:
-        ValueError: its folder is not there, it is a folder, or it exists.
+        ValueError: its folder is not there, it is a folder or read, or it exists.
         UnwrittenError: nothing can be written there.
     """
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file.")
+    check_not_read(path, reads)
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists; choose another output, or give --overwrite.")
     check_writable(path)

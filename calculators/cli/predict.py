@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ...potentials.files import check_not_read
 from .evaluate import progress_bar_of_frames
 from .options import Device, Dtype, Model, Symmetrize, print_table
 
@@ -30,9 +31,10 @@ def predict(
     (an ensemble) are kept as energy_std, forces_std and max_forces_std. The copy appears when it is
     complete.
     """
-    from ..models import make_calculator
+    from ..models import files_of, make_calculator
     from ..predictions import predict_file
 
+    check_not_read(target, files_of(model))
     calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
     start = time.perf_counter()
     with progress_bar_of_frames("structures") as (expect, advance):

@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,12 +61,15 @@ def relax(
 
     pointedge relax relaxed.xyz --output relaxed-2.xyz
     """
+    from ..models import files_of
     from ..relaxation import RelaxationSettings, check_structure, kept
+    from ..structures import file_and_part
 
     settings = RelaxationSettings(
         fmax=fmax, steps=steps, optimizer=optimizer, cell=cell, pressure=pressure, smax=smax
     )
-    file_format = _check_files(output, trajectory, overwrite)
+    reads = [file_and_part(structure)[0], *files_of(model)]
+    file_format = _check_files(output, trajectory, reads, overwrite)
     atoms = read_structure(structure)
     _write(output, file_format, kept(atoms), trial=True)  # better now than at the end
     set_model(atoms, model, device, dtype, symmetrize)
@@ -79,10 +82,12 @@ def relax(
         raise typer.Exit(1)
 
 
-def _check_files(output: Path, trajectory: Path | None, overwrite: bool) -> str:
+def _check_files(
+    output: Path, trajectory: Path | None, reads: Sequence[Path], overwrite: bool
+) -> str:
     """Refuse files that cannot be written, and return the format that ``output`` asks for."""
     for file in filter(None, (output, trajectory)):
-        check_output(file, overwrite=overwrite)
+        check_output(file, reads=reads, overwrite=overwrite)
     if trajectory is not None:
         if trajectory.suffix not in TRAJECTORIES:
             suffixes = " or ".join(TRAJECTORIES)

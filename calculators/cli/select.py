@@ -45,16 +45,16 @@ def select(
     from ...potentials.files import replacing
     from ...potentials.training.reading import find_file
     from ..exact import exact_extxyz
-    from ..models import make_calculator
+    from ..models import files_of, make_calculator
     from ..selection import UNITS, describe, feature_members, without_results
     from ..selection import select as choose
 
     if output.suffix not in SUFFIXES:
         raise ValueError(f"{output} has to end in {' or '.join(SUFFIXES)}.")
-    check_output(output, overwrite=overwrite)
     candidates, known = (
         [find_file(name, Path()) for name in names] for names in (frames, training or [])
     )
+    check_output(output, reads=[*candidates, *known, *files_of(model)], overwrite=overwrite)
     calculator = make_calculator(model, device=device, dtype=dtype)
     with progress_bar_of_frames() as (expect, advance):
         found = describe(calculator, _read(candidates, expect), _read(known), advance)

@@ -43,14 +43,17 @@ def fit_uncertainty(
     separated by commas: factors on their standard deviations of energy, forces and stress, in a
     file that is a MODEL of its own.
     """
+    from ...potentials.training.reading import find_file
     from ..ensemble_files import SUFFIX, find_ensemble
+    from ..models import files_of
 
     ensemble = find_ensemble(model)
     if not validation:
         raise ValueError("give --validation, files of labelled frames that no training saw.")
     if output is None:
         output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
-    check_output(output, overwrite=overwrite)
+    frames = [find_file(name, Path()) for name in (*(training or []), *validation)]
+    check_output(output, reads=[*frames, *files_of(model)], overwrite=overwrite)
     keys = named(energy=energy_key, forces=forces_key, stress=stress_key, magmoms=magmoms_key)
     if ensemble is None:
         _fit_rigidity(model, training or [], validation, keys, output)

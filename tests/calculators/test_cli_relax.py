@@ -127,7 +127,7 @@ def test_step_limit(command, structure):
     assert table(outcome)["converged"] == ["no"]
     assert table(outcome)["steps"] == ["4"]
     assert outcome.stderr == "pointedge: not converged after 4 steps; go on from relaxed.xyz.\n"
-    more = command("relaxed.xyz", "--fmax", 0.02, "--overwrite")
+    more = command("relaxed.xyz", "--fmax", 0.02, "--output", "relaxed-2.xyz")
     assert more.exit_code == 0, more.output
     assert table(more)["energy before"] == table(outcome)["energy after"]
 
