@@ -75,16 +75,19 @@ class RunFolder:
             yield
 
     def keep_config(self, config: TrainingConfig, *, write: bool = True) -> None:
-        """Write the configuration; refuse one that is not that of the run to be resumed.
+        """Write the configuration, where nothing but a run that goes on is in the way of it.
 
         Args:
             config: of the run.
             write: False on all ranks but the first, which only look.
 
         Raises:
-            ValueError: the folder holds a run with other settings, which are named.
+            ValueError: the folder holds a run with other settings, which are named; or files that
+                would be replaced, and no state of a run.
         """
-        if self.config.exists() and self._has_state():
+        if not self._has_state():
+            self._refuse_to_replace(config)
+        elif self.config.exists():
             changed = self._changes(config)
             if changed:
                 raise ValueError(
@@ -136,6 +139,35 @@ class RunFolder:
             f"begin a run in another folder, with {start}a lower optimization.learning_rate: this"
             " one can only go on with its own"
         )
+
+    def _refuse_to_replace(self, config: TrainingConfig) -> None:
+        """Refuse a folder without a state, if training would replace what took work to make.
+
+        A run that ended before its first state leaves its configuration, and perhaps a log; one
+        that was killed just before it, weights, which the same run makes again.
+        """
+        if (self.path / "last.ckpt").exists():
+            raise self._other_version()
+        files = [self.config, self.best, self.results, self.plot, self.log]
+        found = [path for path in files if path.exists()]
+        if not found or self._begun(config):
+            return
+        names = ", ".join(str(path.relative_to(self.path)) for path in found)
+        raise ValueError(
+            f"{self.path} holds {names}, which training would replace, and no state of a run to go "
+            "on from; choose another folder, or move them (start_from trains weights on)."
+        )
+
+    def _begun(self, config: TrainingConfig) -> bool:
+        """Whether what is here is of a run that did not get as far as a state."""
+        try:
+            text = self.config.read_text()
+            ours = TrainingConfig.model_validate(yaml.safe_load(text)).to_yaml() == text
+        except (OSError, ValueError, yaml.YAMLError):  # not there, or of somebody else
+            return False
+        if not ours or self.results.exists():
+            return False
+        return not self.best.exists() or (self.log.exists() and not self._changes(config))
 
     def _other_version(self) -> ValueError:
         return ValueError(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pointedge.potentials.files import UnwrittenError, replacing
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.folder import RunFolder
 from pointedge.potentials.training.logs import Log, make_logger, read_log
 
@@ -93,6 +94,62 @@ def test_runs_of_other_versions_are_refused(folder, resolved):
     folder.config.write_text("no_such_setting: 1")
     with pytest.raises(ValueError, match="another version of pointedge"):
         folder.keep_config(resolved)
+
+
+def write(folder, *names):
+    for name in names:
+        path = folder.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("precious")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["best.safetensors", "config.yaml"],
+        ["config.yaml"],
+        ["best.safetensors"],
+        ["log/metrics.csv"],
+        ["results.json", "progress.png"],
+    ],
+)
+def test_what_is_of_no_run_is_not_replaced(folder, resolved, names):
+    write(folder, *names)
+    with pytest.raises(ValueError, match=rf"holds .*{names[0]}.* no state of a run to go on from"):
+        folder.keep_config(resolved)
+    assert {(folder.path / name).read_text() for name in names} == {"precious"}
+    assert len([p for p in folder.path.rglob("*") if p.is_file()]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "goes_on", "with_others"),
+    [
+        ([], True, True),  # the data could not be read, say
+        (["log/metrics.csv"], True, True),  # killed in the first epoch
+        (
+            ["log/metrics.csv", "best.safetensors"],
+            True,
+            False,
+        ),  # killed just before its first state
+        (["best.safetensors"], False, False),  # a model and its settings, to keep
+        (["log/metrics.csv", "best.safetensors", "results.json"], False, False),  # a whole run
+        (["results.json"], False, False),
+    ],
+)
+def test_a_run_without_a_state(folder, config, names, goes_on, with_others):
+    """Begins anew if there is nothing to lose."""
+    same = TrainingConfig.from_dict(config)
+    folder.keep_config(same)
+    write(folder, *names)
+    others = TrainingConfig.from_dict({**config, "zbl": False})
+    for settings, allowed in ((same, goes_on), (others, with_others)):
+        if allowed:
+            folder.keep_config(settings)
+            assert folder.config.read_text() == settings.to_yaml()
+        else:
+            with pytest.raises(ValueError, match="training would replace"):
+                folder.keep_config(settings)
+            assert folder.config.read_text() != others.to_yaml()
 
 
 def try_lock(path, answers):
