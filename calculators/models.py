@@ -51,7 +51,8 @@ def files_of(model: str | Path) -> list[Path]:
     """The files that a MODEL argument stands for, of an ensemble and its members; maybe none."""
     ensemble = find_ensemble(str(model))
     members = [] if ensemble is None else [Path(file) for file in ensemble.members]
-    packaged, found = packaged_models(), []
+    packaged = packaged_models()
+    found: list[Path] = []
     for one in (model, *members):
         path = packaged.get(str(one)) or Path(split_target(one)[0]).expanduser()
         found += path.iterdir() if path.is_dir() else [path]  # a folder of PET's research code

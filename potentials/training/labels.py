@@ -231,10 +231,10 @@ def _contradicted(atoms: Atoms) -> bool:
         if _is_reference(key) and name in results and name in LABEL_OF:
             kind = KINDS[LABEL_OF[name]]
             try:
-                pair = [checked(v, kind, len(atoms), key) for v in (value, results[name])]
+                one, other = (checked(v, kind, len(atoms), key) for v in (value, results[name]))
             except ValueError:  # one of them is no label
                 return True
-            if not np.array_equal(*pair):
+            if not np.array_equal(one, other):
                 return True
     return False
 
