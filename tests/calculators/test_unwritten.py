@@ -198,9 +198,9 @@ def test_a_relaxed_structure_is_rescued(pointedge, tmp_path, monkeypatch):
         (
             "fit-uncertainty",
             "MINE",
-            "F",
+            "FRAMES",
             "--validation",
-            "F",
+            "FRAMES",
             "--output",
             f"{CLOSED}/o.safetensors",
         ),
