@@ -52,15 +52,15 @@ def fit_uncertainty(
         raise ValueError("give --validation, files of labelled frames that no training saw.")
     if output is None:
         output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
+    if ensemble is not None and training:
+        raise ValueError("an ensemble needs no training frames; leave them out.")
+    if ensemble is not None and output.suffix != SUFFIX:
+        raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
     frames = [find_file(name, Path()) for name in (*(training or []), *validation)]
     check_output(output, reads=[*frames, *files_of(model)], overwrite=overwrite)
     keys = named(energy=energy_key, forces=forces_key, stress=stress_key, magmoms=magmoms_key)
     if ensemble is None:
         _fit_rigidity(model, training or [], validation, keys, output)
-    elif training:
-        raise ValueError("an ensemble needs no training frames; leave them out.")
-    elif output.suffix != SUFFIX:
-        raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
     else:
         _fit_factors(ensemble.members, validation, keys, output)
     print(output)
