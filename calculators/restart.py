@@ -264,6 +264,8 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise ValueError(
             f"another process is running in {folder}; wait for its end, or name another folder."
         ) from None
+    except OSError:  # a file system without locks, as some of clusters are
+        pass
 
 
 def sizes(files: Sequence[TextIO]) -> tuple[int, ...]:

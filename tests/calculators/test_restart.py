@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import fcntl
 import json
 import os
@@ -303,6 +304,14 @@ def test_two_processes_do_not_share_a_folder(fluid, tmp_path):
         run_md(fluid, settings(steps=80), tmp_path)
     os.close(other)
     run_md(fluid, settings(steps=80), tmp_path)
+
+
+def test_a_file_system_without_locks(fluid, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert run_md(fluid, settings(), tmp_path).thermo["step"][-1] == settings().steps
 
 
 def test_the_state_is_read_when_no_other_process_can_write(fluid, tmp_path, monkeypatch):
