@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Self
 
 import numpy as np
 from ase import Atoms
@@ -54,7 +53,7 @@ class ColumnsHash:
     def __init__(self) -> None:
         self._digests: dict[str, hashlib._Hash] = {}
 
-    def add(self, columns: Mapping[str, np.ndarray]) -> Self:
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
         """Add rows to columns."""
         for name, rows in columns.items():
             digest = self._digests.setdefault(name, hashlib.sha256())
@@ -62,7 +61,6 @@ class ColumnsHash:
             for k in range(0, len(rows), ROWS):
                 with np.errstate(over="ignore"):
                     digest.update(rows[k : k + ROWS].astype(kind).tobytes())
-        return self
 
     def hexdigest(self) -> str:
         """The hash of what was added so far."""

@@ -76,10 +76,7 @@ class FrameDataset(Sequence[Batch]):
         """Map a cache; raises ValueError if it is damaged."""
         columns, information = open_cache(folder)
         summary = Summary.model_validate(information["summary"])
-        digest = information.get("digest")
-        if digest is None:  # of a cache that was made before there were digests
-            digest = ColumnsHash().add({name: columns[name] for name in DIGESTED}).hexdigest()
-        return cls(columns, summary, digest, folder)
+        return cls(columns, summary, information["digest"], folder)
 
     @property
     def species(self) -> tuple[int, ...]:
