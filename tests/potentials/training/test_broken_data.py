@@ -214,8 +214,8 @@ BROKEN = {
     "atoms at one place": (changed(close), "atoms 0 and 1 of frame 2 of f.xyz are", "Å apart"),
     "flat periodic cell": (changed(flat), "frame 2 of f.xyz", "cell vectors", "dependent"),
     "keys that disagree": (
-        changed(lambda a: a.info.update(energy=-1.0)),
-        "REF_energy and energy of frame 2 of f.xyz differ",
+        changed(lambda a: a.info.update(dft_energy=-1.0)),
+        "REF_energy and dft_energy of frame 2 of f.xyz differ",
         "data.energy_key, or --energy-key",
     ),
     "energies of two kinds": (
