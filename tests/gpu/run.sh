@@ -34,8 +34,8 @@ for part in $parts; do
                         start_from=pet-water optimization.batch_size=4 "${eight_minutes[@]}") ;;
         hea) fragments=examples/train/hea-fragments.xyz  # without them hills come back between two atoms
              [ -f $fragments ] || python3 -m pointedge.data.generate_hea_fragments $fragments
-             command=("${learn[@]}" --output "$out/pet-hea" examples/train/hea-6.yaml
-                      start_from=pet-hea optimization.batch_atoms=432 "${eight_minutes[@]}") ;;
+             command=("${learn[@]}" --output "$out/pet-hea" examples/train/hea-grown.yaml
+                      optimization.batch_atoms=432 "${eight_minutes[@]}") ;;
         mno) command=("${learn[@]}" --output "$out/pet-mno" examples/train/mno.yaml
                       start_from=pet-mno "${eight_minutes[@]}") ;;
         *) echo "unknown part $part, see the head of $0" >&2; exit 2 ;;
