@@ -17,8 +17,7 @@ from pointedge.calculators import restart
 from pointedge.calculators.cli.runs import stoppable
 from pointedge.calculators.md import run_md
 
-from .quick import argon, settings
-from .test_restart import files
+from .quick import argon, files, settings
 
 LONG = settings(steps=400, interval=7, log_interval=3)
 MOST = 300  # attempts; a run that makes no progress would never end

@@ -17,8 +17,7 @@ from pointedge.potentials import checkpoint
 from pointedge.potentials.files import UnwrittenError, check_writable
 
 from .conftest import small_potential
-from .quick import SoftSpheres, argon, settings
-from .test_restart import files
+from .quick import SoftSpheres, argon, files, settings
 
 # Folders that exist and that nobody can write into, root included, whom permissions do not stop.
 CLOSED = "/proc/self"

@@ -1,4 +1,4 @@
-"""YAML that explodes, never ends or is no tree of settings: one sentence with the file's name."""
+"""YAML that explodes, never ends, is no tree of settings or reads slices as numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.tree import override, read_tree
 
 LAUGHS = "a: &a [x]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in pairwise("abcdefghi"))
@@ -45,3 +46,20 @@ def test_long_overrides_are_not_quoted_in_full():
     with pytest.raises(ValueError, match=r"override 'a=\[+\.\.\.'.* nested too deeply") as error:
         override({}, "a=" + "[" * 1500)
     assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["1:5", "6:9", "1:20:30", "::10", ":", "8:", "-10:"])
+def test_colons_of_slices(tmp_path, text):
+    """YAML 1.1 takes 1:5 for 65, to the base 60; only what ends in a colon needs quotes."""
+    tree = {"data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}}}
+    path = tmp_path / "config.yaml"
+    path.write_text(TrainingConfig.from_dict(tree).to_yaml())
+    found = TrainingConfig.from_yaml(path, [f"data.train.0.index={text}"])
+    assert found.data.train[0].index == text
+    lines = ["data:", "  validation: {files: [b]}", "  train:", "    files: [a]"]
+    path.write_text("\n".join([*lines, f"    index: {text}\n"]))
+    if text.endswith(":"):
+        with pytest.raises(ValueError, match=r"in quotes, ':8'|line 5"):
+            TrainingConfig.from_yaml(path)
+    else:
+        assert TrainingConfig.from_yaml(path).data.train[0].index == text

@@ -83,23 +83,6 @@ def test_bad_slices(text):
         parse_slice(text)
 
 
-@pytest.mark.parametrize("text", ["1:5", "6:9", "1:20:30", "::10", ":", "8:", "-10:"])
-def test_colons_of_slices(tmp_path, text):
-    """YAML 1.1 takes 1:5 for 65, to the base 60; only what ends in a colon needs quotes."""
-    tree = {"data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}}}
-    path = tmp_path / "config.yaml"
-    path.write_text(TrainingConfig.from_dict(tree).to_yaml())
-    found = TrainingConfig.from_yaml(path, [f"data.train.0.index={text}"])
-    assert found.data.train[0].index == text
-    lines = ["data:", "  validation: {files: [b]}", "  train:", "    files: [a]"]
-    path.write_text("\n".join([*lines, f"    index: {text}\n"]))
-    if text.endswith(":"):
-        with pytest.raises(ValueError, match=r"in quotes, ':8'|line 5"):
-            TrainingConfig.from_yaml(path)
-    else:
-        assert TrainingConfig.from_yaml(path).data.train[0].index == text
-
-
 def test_one_selection_is_as_good_as_a_list_of_one_and_both_can_be_changed(tmp_path):
     one = {"files": ["a"]}
     tree = {"data": {"train": one, "validation": [one, {**one, "index": "1:"}]}}
