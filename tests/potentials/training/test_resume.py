@@ -103,17 +103,16 @@ def test_a_run_that_is_terminated_and_has_no_room_is_the_same_run(tree, tmp_path
     same_run(straight, folder)
 
 
+def trained(settings, folder):
+    """Train in ``folder / "run"``, and return what was reported."""
+    lines = []
+    train(TrainingConfig.from_dict(settings), folder / "run", folder=folder, report=lines.append)
+    return lines
+
+
 def test_a_time_limit_stops_with_a_state_and_other_settings_are_refused(tree, tmp_path):
     def again(**changes):
-        lines = []
-        settings = tree | changes
-        train(
-            TrainingConfig.from_dict(settings),
-            tmp_path / "run",
-            folder=tmp_path,
-            report=lines.append,
-        )
-        return lines
+        return trained(tree | changes, tmp_path)
 
     tree["optimization"]["max_epochs"] = 1
     with pytest.raises(
@@ -171,14 +170,7 @@ OTHER_DATA = [
 def test_a_run_does_not_go_on_with_other_data(tree, tmp_path, cache):
     def again(frames, **run):
         ase.io.write(tmp_path / "frames.xyz", frames)
-        settings, lines = tree | {"run": tree["run"] | run}, []
-        train(
-            TrainingConfig.from_dict(settings),
-            tmp_path / "run",
-            folder=tmp_path,
-            report=lines.append,
-        )
-        return lines
+        return trained(tree | {"run": tree["run"] | run}, tmp_path)
 
     tree["optimization"]["max_epochs"] = 1
     tree["data"] |= {"cache": cache, "weight_key": "weight"}
