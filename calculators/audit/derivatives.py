@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms
 from scipy.differentiate import derivative
 
+from ...potentials.neighbors.cells import volume
 from .findings import Item, Measured, check
 from .subject import EPSILON, MARGIN, Array, NotApplicableError, Subject
 
@@ -76,9 +77,10 @@ def stress(subject: Subject) -> Iterator[Item]:
                 raise
             yield f"no stress of the slab: {refusal}"
             continue
-        volume, cell = abs(np.linalg.det(np.asarray(atoms.cell))), np.asarray(atoms.cell)
+        cell = np.asarray(atoms.cell)
+        spanned = volume(cell)
         size = max(np.abs(atoms.positions).max(), np.abs(cell).max())
-        rounding = EPSILON * subject.noise(name).size[0] / volume
+        rounding = EPSILON * subject.noise(name).size[0] / spanned
         for k in range(DIRECTIONS):
             strain = rng.normal(size=(3, 3))
             strain = (strain + strain.T) / np.abs(strain + strain.T).max()
@@ -89,12 +91,12 @@ def stress(subject: Subject) -> Iterator[Item]:
                 return subject.energy(twin)
 
             slope, error = _slope(energy, subject.noise(name).energy, 1 / size)
-            work = volume * float((found * strain).sum())
+            work = spanned * float((found * strain).sum())
             yield Measured(
                 f"{name}, strain {k + 1}",
-                abs(slope - work) / volume,
+                abs(slope - work) / spanned,
                 "eV/Å³",
-                9 * subject.stress_limit(name) + TRUST * error / volume + rounding,
+                9 * subject.stress_limit(name) + TRUST * error / spanned + rounding,
             )
 
 

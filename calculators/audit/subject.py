@@ -21,6 +21,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import ArrayLike, NDArray
 
+from ...potentials.neighbors.cells import volume
+
 Array = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -177,8 +179,8 @@ class Subject:
         energies: list[Array] = []
         forces: list[Array] = []
         stresses: list[Array] = []
-        volume = abs(np.linalg.det(np.asarray(atoms.cell)))
-        stress = self.gives_stress and volume > 0
+        spanned = volume(np.asarray(atoms.cell))
+        stress = self.gives_stress and spanned > 0
         for _ in range(2):
             direction = rng.normal(size=atoms.positions.shape)
             direction /= np.abs(direction).max()
@@ -198,7 +200,7 @@ class Subject:
         reach = np.abs(atoms.positions).max() + np.abs(np.asarray(atoms.cell)).max() + 1.0
         work = float(np.abs(force).sum()) * reach
         of_forces = EPSILON * (float(np.abs(force).max()) + STIFFNESS * reach)
-        of_stress = of_forces * reach * len(atoms) / volume if volume else 0.0
+        of_stress = of_forces * reach * len(atoms) / spanned if spanned else 0.0
         return Noise(
             energy=max(_rms(energies), rounding, EPSILON * (abs(energy) + work)),
             forces=max(_rms(forces), of_forces),

@@ -77,9 +77,7 @@ def distill_auxiliary(
         ValueError: the potential is invariant already, frames have species it does not know, or it
             reads magnetic moments and some species has none in the frames.
     """
-    network: Network = potential.network  # type: ignore[assignment]
-    if network.invariant:
-        raise ValueError("the potential is invariant already and needs no auxiliary network.")
+    refuse_invariant(potential)
     if missing := {int(z) for a in frames for z in a.numbers} - set(potential.species):
         raise ValueError(f"the potential does not know species {sorted(missing)} of the frames.")
     result = copy.deepcopy(potential).to(torch.float64).to("cpu").requires_grad_(False).eval()
@@ -102,6 +100,13 @@ def distill_auxiliary(
     result.auxiliary = auxiliary.requires_grad_(False).eval()
     result.information["auxiliary"] = {"clusters": clusters, "steps": steps, "rmse": errors}
     return result.to(potential.dtype)
+
+
+def refuse_invariant(potential: Potential) -> None:
+    """Refuse a potential that needs no auxiliary network, by a ValueError."""
+    network: Network = potential.network  # type: ignore[assignment]
+    if network.invariant:
+        raise ValueError("the potential is invariant already and needs no auxiliary network.")
 
 
 def auxiliary_config(potential: Potential) -> PETConfig:

@@ -21,7 +21,7 @@ from .config import TrainingConfig
 from .data import Batch
 from .dataset import FrameSource
 from .display import Display
-from .distill import distill_auxiliary
+from .distill import distill_auxiliary, refuse_invariant
 from .finetune import prepare, started_from
 from .folder import RunFolder
 from .interruptions import Interruption, RunStoppedError
@@ -30,9 +30,10 @@ from .precision import check_precision, matrix_products, refuse_elsewhere, weigh
 from .ranks import launch, reducer
 from .results import finish, in_order, write_results
 from .sets import TRAINING, VALIDATION, Sets, open_sets, open_sources, species_of
+from .summary import Range
 from .table import table_lines
 from .trainer import Trainer
-from .uncertainty import fit_rigidity
+from .uncertainty import fit_rigidity, refuse_few, refuse_unknown
 
 __all__ = ["RunStoppedError", "finish", "train"]
 AUXILIARY_FRAMES = 20  # whose bonds an auxiliary network learns
@@ -87,6 +88,7 @@ def train(
             )
         for line in table_lines([frames.summary for frames in sets.values()]):
             display.line(line)
+        _refuse_what_ends(potential, config, sets)
         _prepare(potential, config, sets, display)
         try:
             trainer = _trainer(potential, config, sets, fabric, files, display)
@@ -101,6 +103,16 @@ def train(
     if first:
         display.line(f"the run is complete, see {files.results}")
     return checkpoint.load(files.best)
+
+
+def _refuse_what_ends(potential: Potential, config: TrainingConfig, sets: Sets) -> None:
+    """Refuse before the first step what the end of the run cannot give."""
+    if config.auxiliary:
+        refuse_invariant(potential)
+    if config.uncertainty:
+        refuse_unknown(potential)
+        energies = sets[VALIDATION].summary.labels.get("energy", Range())
+        refuse_few(energies.frames)
 
 
 def _prepare(potential: Potential, config: TrainingConfig, sets: Sets, display: Display) -> None:

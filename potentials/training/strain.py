@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel
 
+from ..neighbors.cells import volume
+
 SAME_FRACTION = 1e-3  # of cell vectors: positions of copies of one structure
 LARGEST_STRAIN = 0.1
 FEWEST_PAIRS = 3
@@ -55,7 +57,7 @@ class StrainedCopies:
     def add(self, atoms: Atoms, energy: float, stress: np.ndarray) -> None:
         """Take note of a frame: eV and eV/Å³ (3, 3)."""
         cell = np.array(atoms.cell)
-        if self._frames >= FRAMES or not abs(np.linalg.det(cell)) > 0:
+        if self._frames >= FRAMES or not volume(cell):
             return
         fractions = (atoms.positions - atoms.positions[0]) @ np.linalg.inv(cell)
         steps = round(1 / SAME_FRACTION)
@@ -77,14 +79,14 @@ def _work(
 ) -> tuple[float, float] | None:
     """Work of the mean stress from one cell to another, and the energy difference, eV."""
     mean = 0.5 * (one[0] + other[0])
-    if abs(np.linalg.det(mean)) == 0:
+    if not volume(mean):
         return None
     gradient = np.linalg.solve(mean, other[0] - one[0])  # rows of a cell: a → a (1 + ε)
     strain, turn = 0.5 * (gradient + gradient.T), 0.5 * (gradient - gradient.T)
     largest = np.abs(strain).max()
     if not np.abs(turn).max() < largest < LARGEST_STRAIN:
         return None
-    slopes = [abs(np.linalg.det(cell)) * stress for cell, _, stress in (one, other)]
+    slopes = [volume(cell) * stress for cell, _, stress in (one, other)]
     return float(np.sum(0.5 * (slopes[0] + slopes[1]) * strain)), other[1] - one[1]
 
 

@@ -32,12 +32,7 @@ def fit_rigidity(
     Raises:
         ValueError: the network has no such features, or there is too little to calibrate with.
     """
-    network = potential.network
-    if not hasattr(network, "last_layer_features") or "energy" not in potential.properties:
-        raise ValueError(
-            f"the uncertainty of a {type(network).__name__} is not known: it has no energy that is "
-            "linear in the weights of a last layer; PET and MACE have."
-        )
+    refuse_unknown(potential)
     means = torch.cat([potential.mean_features(graph) for graph in training])
     features, errors = [], []
     for graph, energy in validation:
@@ -52,3 +47,22 @@ def fit_rigidity(
     potential.rigidity = rigidity
     potential.information["uncertainty"] = asdict(calibration)
     return calibration
+
+
+def refuse_unknown(potential: Potential) -> None:
+    """Refuse a potential that no uncertainty can be given, by a ValueError."""
+    network = potential.network
+    if not hasattr(network, "last_layer_features") or "energy" not in potential.properties:
+        raise ValueError(
+            f"the uncertainty of a {type(network).__name__} is not known: it has no energy that is "
+            "linear in the weights of a last layer; PET and MACE have."
+        )
+
+
+def refuse_few(energies: int) -> None:
+    """Refuse to calibrate with fewer than two energies, by a ValueError."""
+    if energies < 2:
+        raise ValueError(
+            f"{energies} energies cannot calibrate uncertainties; give two validation frames with "
+            "energies, or more."
+        )

@@ -82,3 +82,28 @@ def test_energies_of_some_frames_fit_the_baseline(trained, tmp_path):
     assert potential.baseline.isfinite().all()
     assert potential.baseline.count_nonzero() > 0
     assert errors["energy"]["components"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"uncertainty": True}, "1 energies cannot calibrate uncertainties"),
+        ({"uncertainty": True, "architecture": "nequip"}, "uncertainty of a NequIP is not known"),
+        ({"auxiliary": True, "architecture": "nequip"}, "invariant already"),
+    ],
+)
+def test_what_the_end_of_a_run_cannot_give_is_refused_before_its_first_step(
+    config, trained, tmp_path, changes, said
+):
+    """Hours of training were over before it was refused."""
+
+    def remove(k, atoms):
+        if k > 24:  # of eight validation frames, the first keeps its energy
+            del atoms.info["REF_energy"]
+
+    relabel(tmp_path, remove)
+    if "architecture" in changes:
+        config["model"] = {"cutoff": 3.0, "irreps": "4x0e", "num_layers": 1}
+    with pytest.raises(ValueError, match=said):
+        trained("run", **changes)
+    assert not (tmp_path / "run" / "last.pt").exists()
