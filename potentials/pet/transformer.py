@@ -52,7 +52,8 @@ class Attention(nn.Module):
         """Mix tokens (n, T, d) with logarithmic weights ``bias`` (n, 1, 1, T)."""
         n, num_tokens, width = tokens.shape
         heads = self.input_linear(tokens).view(n, num_tokens, 3, self.num_heads, -1)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        # Unbound in memory's order: gradients are then put together in one sweep.
+        query, key, value = (part.transpose(1, 2) for part in heads.unbind(2))
         mixed = neighborhood_attention(query, key, value, bias, self.scale)
         return self.output_linear(mixed.transpose(1, 2).reshape(n, num_tokens, width))
 
@@ -106,13 +107,12 @@ class TransformerLayer(nn.Module):
         center = self.center_contraction(node) if self.expanded else node
         tokens = torch.cat([center[:, None], edges], dim=1)
         if self.pre_norm:
-            mixed = self.attention(self.norm_attention(tokens), bias)
-            center, edges = mixed[:, 0], edges + mixed[:, 1:]
+            center, mixed = _apart(self.attention(self.norm_attention(tokens), bias))
+            edges = edges + mixed
             edges = edges + self.mlp(self.norm_mlp(edges))
         else:
             tokens = self.norm_attention(tokens + self.attention(tokens, bias))
-            tokens = self.norm_mlp(tokens + self.mlp(tokens))
-            center, edges = tokens[:, 0], tokens[:, 1:]
+            center, edges = _apart(self.norm_mlp(tokens + self.mlp(tokens)))
         if not self.expanded:
             return center, edges
         node = node + self.center_expansion(center)
@@ -123,6 +123,12 @@ def attention_bias(factors: Tensor, mask: Tensor) -> Tensor:
     """Logarithmic attention weights (n, 1, 1, 1+M) of cutoff factors (n, M); padding gets -inf."""
     weights = factors.clamp(min=SMALLEST_WEIGHT).log().masked_fill(~mask, -math.inf)
     return F.pad(weights, (1, 0))[:, None, None, :]
+
+
+def _apart(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Token 0 (n, d), and the others; the gradients of a split are joined without zeros."""
+    center, edges = tokens.split([1, tokens.shape[1] - 1], dim=1)
+    return center.squeeze(1), edges
 
 
 def _norm(config: PETConfig, width: int) -> nn.Module:
