@@ -1,6 +1,6 @@
 """How many frames does a model need? Force errors of PET, PET with symmetric layers, and NequIP.
 
-    python examples/8_learning_curves.py OUTPUT [--steps 3000] [--frames 20 40 80 160 240]
+    python examples/8_learning_curves.py OUTPUT [--steps 2000] [--frames 5 20 40 80 160 240]
 
 Each is trained from random weights on evenly spaced frames of liquid water, with the settings of
 train/water.yaml, water-layers.yaml and water-nequip.yaml but smaller networks. The budget is what
@@ -61,6 +61,7 @@ METHODS = {
 }
 # Of 240 frames, in the order of their trajectories.
 PARTS = {
+    5: {"take": "::48"},
     20: {"take": "::12"},
     40: {"take": "::6"},
     80: {"take": "::3"},
@@ -133,7 +134,7 @@ def main() -> None:
     """Train what is missing, then print and draw all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("--steps", type=int, default=3000, help="of PET; others by their time")
+    parser.add_argument("--steps", type=int, default=2000, help="of PET; others by their time")
     parser.add_argument("--frames", type=int, nargs="+", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
     options = parser.parse_args()
