@@ -10,6 +10,7 @@ import yaml
 from pydantic import (
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -31,12 +32,13 @@ class TrainingConfig(Strict):
         None,
         description="add ZBL repulsion at short range; default: yes, or as start_from has it",
     )
-    start_from: str | None = Field(
+    start_from: str | list[str] | None = Field(
         None,
         description="checkpoint whose weights to start from, a packaged model (pet-water) or a"
-        " file, of ours or a published PET (pet-mad-s.ckpt); `model` may then change settings that"
-        " leave the shapes of its weights alone, such as `symmetry` and `frames`, and let a PET"
-        " grow (`num_attention_layers`, `d_feedforward`)",
+        " file, of ours or a published PET (pet-mad-s.ckpt); or several that were trained on from"
+        " one and the same, whose mean is often better than each; `model` may then change settings"
+        " that leave the shapes of its weights alone, such as `symmetry` and `frames`, and let a"
+        " PET grow (`num_attention_layers`, `d_feedforward`)",
     )
     fine_tuning: FineTuning = Field(FineTuning(), description="what start_from begins")
     auxiliary: bool = Field(
@@ -60,6 +62,14 @@ class TrainingConfig(Strict):
             return tree
         defaults = {"architecture": "pet", "zbl": True}
         return tree | {key: value for key, value in defaults.items() if tree.get(key) is None}
+
+    @field_validator("start_from", mode="before")
+    @classmethod
+    def _names_checkpoints(cls, value: Any) -> Any:
+        names = value if isinstance(value, list) else [value]
+        if value is not None and not (names and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{value} is no checkpoint; give a packaged model, a file, or a list")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

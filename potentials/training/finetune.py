@@ -22,6 +22,7 @@ from .data import Batch
 from .lora import add_low_rank, train_new_rows
 from .reading import find_file
 from .settings import FineTuning
+from .soup import mean_of
 
 BASELINE_FRAMES = 50  # of each species, which a baseline is fitted to before training
 OFFSET = 10.0  # meV/atom, above which a mean error is worth a hint
@@ -48,11 +49,14 @@ def find_checkpoint(name: str, folder: Path) -> Path:
         ) from None
 
 
-def load_start(name: str, folder: Path, changes: dict[str, Any] | None = None) -> Potential:
-    """The potential of a checkpoint, ours or a published one, see :func:`find_checkpoint`.
+def load_start(
+    start: str | Sequence[str], folder: Path, changes: dict[str, Any] | None = None
+) -> Potential:
+    """The potential of a checkpoint, ours or a published one, or the mean of several.
 
     Args:
-        name: of a packaged model, or of a file; "FILE@ENERGY" if a published one has several.
+        start: a packaged model, or a file; "FILE@ENERGY" if a published one has several. Of more
+            than one, the mean of their weights, see :func:`.soup.mean_of`.
         folder: where files are looked for first.
         changes: settings of its network to change. Sizes in :data:`..pet.growth.SIZES` may grow;
             others that shape its tensors cannot be changed.
@@ -60,20 +64,32 @@ def load_start(name: str, folder: Path, changes: dict[str, Any] | None = None) -
     Raises:
         ValueError: there is no such checkpoint, it cannot be read, or the changes do not fit it.
     """
-    file, target = split_target(name)
-    path = find_checkpoint(file, folder)
-    if published.is_published(path):
-        potential = published.load(path, target)
-    elif target is not None:
-        raise ValueError(f"start_from: {file} has one energy only; leave '@{target}' out.")
-    else:
-        potential = checkpoint.load(path)
+    names = _names(start)
+    found = [_load(name, folder) for name in names]
+    potential = mean_of(found, names) if len(found) > 1 else found[0]
     changes = dict(changes or {})
     if isinstance(potential.network, PET):
         sizes = {name: changes.pop(name) for name in SIZES if name in changes}
         if sizes:
             potential.network = larger(potential.network, sizes)
-    return checkpoint.with_settings(potential, changes, path) if changes else potential
+    if not changes:
+        return potential
+    return checkpoint.with_settings(potential, changes, ", ".join(names))
+
+
+def _names(start: str | Sequence[str]) -> Sequence[str]:
+    return [start] if isinstance(start, str) else start
+
+
+def _load(name: str, folder: Path) -> Potential:
+    """The potential of one checkpoint, see :func:`find_checkpoint`."""
+    file, target = split_target(name)
+    path = find_checkpoint(file, folder)
+    if published.is_published(path):
+        return published.load(path, target)
+    if target is not None:
+        raise ValueError(f"start_from: {file} has one energy only; leave '@{target}' out.")
+    return checkpoint.load(path)
 
 
 def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -> Potential:
@@ -85,6 +101,7 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
     """
     assert config.start_from is not None
     potential = load_start(config.start_from, folder, config.model)
+    named = ", ".join(_names(config.start_from))
     found = {
         "architecture": checkpoint.name_of(potential.network),
         "zbl": potential.zbl is not None,
@@ -92,8 +109,7 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
     for name, value in found.items():
         if getattr(config, name) not in (None, value):
             raise ValueError(
-                f"{name} is {getattr(config, name)}, but {config.start_from} has {value}; leave it"
-                " out."
+                f"{name} is {getattr(config, name)}, but {named} has {value}; leave it out."
             )
     potential.auxiliary = potential.rigidity = None  # they were fitted to other weights ...
     for name in OF_WEIGHTS:  # ... and what these were worth is no news of the new ones
@@ -101,7 +117,7 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
     new = sorted(set(species) - set(potential.species))
     if new and not config.fine_tuning.add_species:
         raise ValueError(
-            f"{config.start_from} does not know species {new}; set fine_tuning.add_species=true to"
+            f"{named} does not know species {new}; set fine_tuning.add_species=true to"
             " give it those."
         )
     if new:

@@ -77,6 +77,10 @@ CHANGES = {
         {"model": {"cutoff_function": "bmp"}},
         ["cutoff_function = 'bmp'", "did you mean 'bump'"],
     ),
+    "a number for a checkpoint": (
+        {"start_from": ["pet-water", 3]},
+        ["start_from", "['pet-water', 3] is no checkpoint"],
+    ),
     "species in the model": ({"model": {"species": [1]}}, ["model.species", "read from the data"]),
     "a loss of nothing": ({"loss": {"energy": 0, "forces": 0}}, ["all weights are 0"]),
     "a Huber width without Huber": (

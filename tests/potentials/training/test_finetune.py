@@ -88,6 +88,39 @@ def test_each_method_lowers_the_error_and_leaves_the_rest_alone(run, tmp_path, m
         assert changed == {n for n in weights if n.endswith("linear.weight")}
 
 
+def test_a_run_can_start_from_the_mean_of_several(run, tmp_path):
+    """Their mean at first; with one epoch at no rate to speak of, nearly so at the end."""
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    other = checkpoint.load(tmp_path / "start.safetensors")
+    with torch.no_grad():
+        for weight in other.network.parameters():
+            weight *= 1.5
+    checkpoint.save(other, tmp_path / "other.safetensors")
+    run["start_from"] = ["start.safetensors", "other.safetensors"]
+    run["fine_tuning"] = {"baseline": "keep"}
+    run["optimization"].update(max_epochs=1, learning_rate=1e-9)
+    best = train(TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=str)
+    for name, weight in best.network.named_parameters():
+        expected = 1.25 * start.network.get_parameter(name)
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-7)
+    assert best.information["started_from"] == run["start_from"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"cutoff": 3.5}, "differ in their settings"), (None, "differ in their type")],
+)
+def test_models_that_differ_in_more_than_weights_have_no_mean(run, tmp_path, change, said):
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    other = start.to(torch.float64) if change is None else None
+    if other is None:
+        other = checkpoint.with_settings(start, change, "other")
+    checkpoint.save(other, tmp_path / "other.safetensors")
+    run["start_from"] = ["start.safetensors", "other.safetensors"]
+    with pytest.raises(ValueError, match=said):
+        train(TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=str)
+
+
 def test_what_the_old_weights_were_worth_is_not_said_of_the_new(run, tmp_path):
     start = checkpoint.load(tmp_path / "start.safetensors")
     old = {"test_rmse": {"forces": 1.0}, "uncertainty": {"factor": 1.0}, "origin": "elsewhere"}
