@@ -28,8 +28,13 @@ from .module import TrainingModule, in_words, learning_rate
 from .plots import Picture
 from .ranks import average_gradients, share_weights
 from .sets import TRAINING, VALIDATION, data_of, refuse_other_data
+from .summary import Range
 
 COUNTERS = ("epoch", "step", "steps", "seconds", "validated", "best")
+# Every network begins by saying little of forces. One that still does not has perhaps had steps so
+# large that its units are flat, and then it never learns, well as its energies may look.
+LATE = 0.1  # of the run
+NO_BETTER = 0.99  # of the labels' root mean square
 AGREE_EVERY = 10  # steps on GPUs, which have to be waited for
 
 
@@ -75,6 +80,7 @@ class Trainer:
         self.sampler = sampler(frames, config.optimization)
         self.frames = frames
         self.data = data_of({TRAINING: frames, VALIDATION: validation_frames})
+        self.forces = validation_frames.summary.labels.get("forces", Range()).rms  # eV/Å, or NaN
         self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
@@ -202,6 +208,11 @@ class Trainer:
             f"{self._where()}, {self.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"
             f"{' (best)' if better else ''}"
         )
+        if self.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * 1000 * self.forces > 0:
+            self.display.line(
+                "warning: forces are no better than zeros still, and may stay so; if they do,"
+                f" {self.folder.gentler()}."
+            )
         self._log({f"validation_{name}": error for name, error in errors.items()})
         if better:
             self.best = score

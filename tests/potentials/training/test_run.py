@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from pointedge.potentials import checkpoint
+from pointedge.potentials.training import run
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.reading import read_frames
@@ -47,6 +49,29 @@ def test_training_lowers_the_force_error_and_keeps_the_best(config, tmp_path):
     with (tmp_path / "run" / "log" / "metrics.csv").open() as file:
         assert "validation_forces" in next(csv.reader(file))
     assert (tmp_path / "run" / "progress.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_run_whose_energies_stay_constant_says_so(config, tmp_path, monkeypatch, dead):
+    initial = run._initial_potential
+
+    def silenced(*arguments):
+        potential = initial(*arguments)
+        for name, parameter in potential.network.named_parameters():
+            if "heads" in name:
+                nn.init.zeros_(parameter)
+        return potential
+
+    if dead:
+        monkeypatch.setattr(run, "_initial_potential", silenced)
+        config |= {"zbl": False}
+        config["optimization"]["learning_rate"] = 1e-9
+    config["optimization"]["max_epochs"] = 20
+    lines = []
+    train(TrainingConfig.from_dict(config), tmp_path / "run", folder=tmp_path, report=lines.append)
+    found = [line for line in lines if "forces are no better than zeros" in line]
+    assert len(found) == (18 if dead else 0), "after a tenth of 20 epochs"
+    assert all("lower optimization.learning_rate" in line for line in found)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(resolved, tmp_path):
@@ -192,8 +217,8 @@ def test_test_frames_are_kept_apart_and_looked_at_in_the_end(config, tmp_path):
 def test_a_run_can_end_with_uncertainties_which_another_run_forgets(config, tmp_path):
     config["uncertainty"] = True
     lines = []
-    run = TrainingConfig.from_dict(config)
-    potential = train(run, tmp_path / "run", folder=tmp_path, report=lines.append)
+    resolved = TrainingConfig.from_dict(config)
+    potential = train(resolved, tmp_path / "run", folder=tmp_path, report=lines.append)
     assert any(line.startswith("uncertainty of 8 validation energies, meV/atom") for line in lines)
     assert potential.information["uncertainty"]["count"] == 8
     path = tmp_path / "run" / "best.safetensors"
