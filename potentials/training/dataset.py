@@ -24,7 +24,7 @@ from .summary import Summarizer, Summary
 
 CHUNK = 2000  # atoms
 KEYS = {*(f"{label}_key" for label in LABELS), "magmoms_key", "weight_key", "group_weights"}
-CACHE_FORMAT = 2  # to be raised when columns change their meaning
+CACHE_FORMAT = 3  # to be raised when columns change their meaning
 PER_ATOM = ("positions", "species", "magmoms", "forces", "degree")
 PER_EDGE = ("neighbors", "shifts")
 DIGESTED = ("hash", "pbc", *LABELS, "weight")

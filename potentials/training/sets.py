@@ -63,7 +63,7 @@ def open_sets(
 
     Raises:
         ValueError: a frame or label is unusable, two sets share a frame, or the loss has a label
-            that no frame of a set has, or that the model does not predict.
+            that no frame of a set has, or none with a weight, or that the model does not predict.
     """
     _require_predicted(config.loss, properties)
     sets = {name: source.dataset(cutoff, inputs) for name, source in sources.items()}
@@ -93,18 +93,27 @@ def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:
 
 
 def _require_labels(config: TrainingConfig, name: str, frames: FrameDataset) -> None:
+    labels = frames.summary.labels
     for label in LABELS:
-        if getattr(config.loss, label) > 0 and label not in frames.summary.labels:
-            if getattr(config.data, f"{label}_key") is None:
+        if getattr(config.loss, label) == 0:
+            continue
+        if label in labels:
+            if name == TRAINING and labels[label].weight == 0:
                 raise ValueError(
-                    f"the loss has {label}, but data.{label}_key is null, so that none is read; "
-                    f"name its key, or set loss.{label}=0."
+                    f"the loss has {label}, but every training frame with one has weight 0; correct"
+                    f" the weights of frames, groups or selections, or set loss.{label}=0."
                 )
-            others = ", ".join(sorted(frames.summary.keys.others)) or "nothing else"
+            continue
+        if getattr(config.data, f"{label}_key") is None:
             raise ValueError(
-                f"the loss has {label}, but no {name} frame has one by a usual name (there is "
-                f"{others}); set data.{label}_key to its name, or loss.{label}=0."
+                f"the loss has {label}, but data.{label}_key is null, so that none is read; "
+                f"name its key, or set loss.{label}=0."
             )
+        others = ", ".join(sorted(frames.summary.keys.others)) or "nothing else"
+        raise ValueError(
+            f"the loss has {label}, but no {name} frame has one by a usual name (there is "
+            f"{others}); set data.{label}_key to its name, or loss.{label}=0."
+        )
 
 
 def data_of(sets: Mapping[str, FrameDataset]) -> dict[str, Any]:

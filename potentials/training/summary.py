@@ -28,21 +28,23 @@ ASYMMETRY = 1e-3  # of the largest component
 
 
 class Range(BaseModel):
-    """Values of a label: of all components, the energy per atom."""
+    """Values of a label: of all components, the energy per atom; and the sum of frames' weights."""
 
     frames: int = 0
     count: int = 0
     lowest: float = math.inf
     highest: float = -math.inf
     squares: float = 0.0
+    weight: float = 0.0
 
-    def add(self, values: np.ndarray, frames: int) -> None:
+    def add(self, values: np.ndarray, frames: int, weight: float) -> None:
         """Count the values of some frames."""
         self.frames += frames
         self.count += values.size
         self.lowest = min(self.lowest, float(values.min()))
         self.highest = max(self.highest, float(values.max()))
         self.squares += float(np.square(values).sum())
+        self.weight += weight
 
     @property
     def rms(self) -> float:
@@ -200,7 +202,8 @@ class Summarizer:
         if label == "energy":
             values = values / sizes
         known = values[has[frame] if label == "forces" else has]
-        self.found.labels.setdefault(label, Range()).add(known, int(has.sum()))
+        weight = float(batch.weight.numpy()[has].sum())
+        self.found.labels.setdefault(label, Range()).add(known, int(has.sum()), weight)
         if label == "forces":
             self._forces([n for n, h in zip(names, has, strict=True) if h], known, sizes[has])
         if label in ("stress", "polarizability"):

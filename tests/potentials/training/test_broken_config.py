@@ -106,6 +106,10 @@ CHANGES = {
         {"data": {"group_weights": {"split": {"aa": 2.0}}}},
         ["group_weights has split aa", "no training frame"],
     ),
+    "frames that all have no weight": (
+        {"data": {"group_weights": {"split": {"a": 0.0}}}},
+        ["the loss has energy", "every training frame with one has weight 0"],
+    ),
     "fine-tuning of nothing": ({"fine_tuning": {"method": "heads"}}, ["fine_tuning", "start_from"]),
     "a rank without LoRA": (
         {"start_from": "pet-water", "model": None, "fine_tuning": {"method": "heads", "rank": 2}},

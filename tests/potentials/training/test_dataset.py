@@ -99,6 +99,7 @@ def test_memory_cache_and_single_frames_have_the_same_bits(folder, inputs):
         again[12]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 def test_workers_map_the_cache_and_are_not_sent_it(folder):
     cached = source(folder, cache="cache").dataset(CUTOFF, ())
     sent = pickle.dumps(cached)
