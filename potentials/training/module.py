@@ -14,7 +14,7 @@ from ..potential import Potential, Prediction
 from .config import TrainingConfig
 from .data import LABELS, Batch
 from .loss import Residual, WeightedLoss, alone, residuals
-from .optimizer import parameter_groups
+from .optimizer import MuonWithAdamW, optimizer_of
 from .precision import autocast
 
 
@@ -113,13 +113,10 @@ class TrainingModule(nn.Module):
         known = [name for name in labels if has_energy or name != "energy"]
         return prediction, residuals(prediction, batch, known)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, see :func:`.optimizer.parameter_groups`."""
-        settings = self.config.optimization
-        groups = parameter_groups(
-            self.potential.network, settings, self.config.fine_tuning.layer_decay
-        )
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    def configure_optimizers(self) -> torch.optim.Optimizer | MuonWithAdamW:
+        """Of all that is trained, see :func:`.optimizer.optimizer_of`."""
+        decay = self.config.fine_tuning.layer_decay
+        return optimizer_of(self.potential.network, self.config.optimization, decay)
 
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:

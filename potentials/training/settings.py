@@ -190,7 +190,7 @@ BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
 
 
 class Optimization(Strict):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW or Muon with linear warm-up and cosine decay to zero."""
 
     batch_size: int | None = Field(
         None, ge=1, description="structures per step, over all devices; 1 if no limit is given"
@@ -205,7 +205,12 @@ class Optimization(Strict):
     max_hours: float | None = Field(
         None, gt=0, description="if this is over first, the schedule ends with it, h"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak value")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon makes steps of matrices orthogonal (arXiv 2502.16982) and leaves the rest"
+        " to adamw",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak value, of adamw; muon's is thrice")
     warmup_fraction: float = Field(0.02, ge=0, lt=1, description="of all steps")
     weight_decay: float = Field(0.01, ge=0, description="of matrices; vectors have none")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")

@@ -1,4 +1,4 @@
-"""What fine-tuning does to a network: low-rank updates, new species, groups of weights."""
+"""What fine-tuning does to a network: low-rank updates and new species."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from ase.build import molecule
 from pointedge.potentials import checkpoint
 from pointedge.potentials.ecse.scores import ScoreSettings
 from pointedge.potentials.graph import Graph
-from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.finetune import (
     choose_trained,
     with_species,
 )
-from pointedge.potentials.training.module import TrainingModule
 from pointedge.potentials.training.settings import FineTuning
 
 from .started import CUTOFF, EQUIVARIANT, assert_same, molecules, pet, potential_of
@@ -77,42 +75,6 @@ def test_new_species_that_would_change_the_others_are_refused():
     potential = pet(symmetry="layers", frames=ScoreSettings(preference_species=1.0))
     with pytest.raises(ValueError, match="preference_species"):
         with_species(potential, [14])
-
-
-def test_layers_learn_slower_the_farther_they_are_from_the_heads():
-    tree = {
-        "start_from": "a",
-        "data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}},
-        "fine_tuning": {"layer_decay": 0.5},
-    }
-    module = TrainingModule(pet(), TrainingConfig.from_dict(tree))
-    factors = {
-        id(p): group["factor"]
-        for group in module.configure_optimizers().param_groups
-        for p in group["params"]
-    }
-    found = {n: factors[id(p)] for n, p in module.potential.network.named_parameters()}
-    assert found["node_heads.0.0.weight"] == 1
-    assert found["gnn_layers.1.compress.0.weight"] == found["combination_norms.1.bias"] == 0.5
-    assert found["gnn_layers.0.compress.0.weight"] == 0.25
-    assert found["edge_embedder.weight"] == found["node_embedders.0.weight"] == 0.125
-
-
-@pytest.mark.parametrize("kind", ["pet", *EQUIVARIANT])
-def test_norms_biases_and_embeddings_do_not_decay(kind):
-    tree = {"data": {"train": {"files": ["a"]}, "validation": {"files": ["b"]}}}
-    module = TrainingModule(potential_of(kind), TrainingConfig.from_dict(tree))
-    groups = module.configure_optimizers().param_groups
-    decays = {id(p) for g in groups for p in g["params"] if g["weight_decay"] > 0}
-    names = {n for n, p in module.potential.network.named_parameters() if id(p) not in decays}
-    assert sum(len(g["params"]) for g in groups) == len(list(module.potential.network.parameters()))
-    expected = {
-        n
-        for n, p in module.potential.network.named_parameters()
-        if p.ndim == 1 or "embed" in n.replace("gnn_layers.0.edge_embedder", "")
-    } - {"gnn_layers.1.edge_embedder.weight"}
-    assert names == expected
-    assert names
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,10 @@ def test_a_run_whose_energies_stay_constant_says_so(config, tmp_path, monkeypatc
     assert all("lower optimization.learning_rate" in line for line in found)
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(resolved, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_resumes_to_the_same_bits(config, tmp_path, optimizer):
+    config["optimization"]["optimizer"] = optimizer
+    resolved = TrainingConfig.from_dict(config)
     straight = []
     train(resolved, tmp_path / "straight", folder=tmp_path, report=straight.append)
 
