@@ -22,7 +22,7 @@ def optimizer_of(
     """The optimiser of a network's trained parameters, see :func:`parameter_groups`.
 
     Raises:
-        ValueError: Muon is asked for, and nothing that is trained is a matrix.
+        ValueError: Muon is asked for, and nothing that is trained is a matrix, or torch lacks it.
     """
     groups = parameter_groups(network, settings, layer_decay)
     if settings.optimizer == "muon":
@@ -39,6 +39,11 @@ class MuonWithAdamW:
     """
 
     def __init__(self, groups: list[dict[str, Any]], rate: float) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"optimization.optimizer is muon, which torch {torch.__version__} does not have"
+                " yet; install torch 2.9 or later, or use adamw."
+            )
         matrices = [g | {"factor": MUON_RATE * g["factor"]} for g in groups if g["matrices"]]
         if not matrices:
             raise ValueError(

@@ -92,6 +92,12 @@ def test_muon_takes_matrices_and_makes_their_steps_orthogonal():
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_muon_of_an_older_torch_is_refused(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match=r"which torch 2\S* does not have yet; install torch 2\.9"):
+        TrainingModule(pet(), config(optimizer="muon")).configure_optimizers()
+
+
 def test_muon_without_a_matrix_is_refused():
     module = TrainingModule(pet(), config(optimizer="muon"))
     for p in module.potential.network.parameters():
