@@ -52,13 +52,13 @@ class MuonWithAdamW:
             )
         rest = [group for group in groups if not group["matrices"]]
         self._parts = {
-            "muon": torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw"),
             **({"adamw": torch.optim.AdamW(rest, lr=rate)} if rest else {}),
+            "muon": torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw"),
         }
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Groups of both, whose "lr" is to be set as AdamW's."""
+        """Groups of both, AdamW's first; "lr" is to be the rate of a run times their "factor"."""
         return [group for part in self._parts.values() for group in part.param_groups]
 
     def zero_grad(self) -> None:

@@ -206,9 +206,7 @@ class Optimization(Strict):
         None, gt=0, description="if this is over first, the schedule ends with it, h"
     )
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw",
-        description="muon makes steps of matrices orthogonal (arXiv 2502.16982) and leaves the rest"
-        " to adamw",
+        "adamw", description="muon: steps of matrices are orthogonal (arXiv 2502.16982)"
     )
     learning_rate: float = Field(1e-3, gt=0, description="peak value, of adamw; muon's is thrice")
     warmup_fraction: float = Field(0.02, ge=0, lt=1, description="of all steps")

@@ -80,7 +80,8 @@ class Trainer:
         self.sampler = sampler(frames, config.optimization)
         self.frames = frames
         self.data = data_of({TRAINING: frames, VALIDATION: validation_frames})
-        self.forces = validation_frames.summary.labels.get("forces", Range()).rms  # eV/Å, or NaN
+        labels = validation_frames.summary.labels
+        self.forces_rms = 1000 * labels.get("forces", Range()).rms  # meV/Å, or NaN
         self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
@@ -208,7 +209,7 @@ class Trainer:
             f"{self._where()}, {self.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"
             f"{' (best)' if better else ''}"
         )
-        if self.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * 1000 * self.forces > 0:
+        if self.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * self.forces_rms > 0:
             self.display.line(
                 "warning: forces are no better than zeros still, and may stay so; if they do,"
                 f" {self.folder.gentler()}."
