@@ -34,6 +34,7 @@ from pointedge.calculators.trajectories import (
     block_average,
     block_radial_distribution,
 )
+from pointedge.potentials.files import replacing
 
 RELAXED, ELASTIC, PICTURE = "relaxed.xyz", "elastic.npz", "alloy.png"
 FRAME_FS = 10.0
@@ -65,9 +66,8 @@ def constants(atoms: Atoms, folder: Path) -> ElasticConstants:
             print(f"strained and relaxed: {done} of {all_}", file=sys.stderr, flush=True)
 
         found = elastic_constants(atoms, progress=progress)
-        part = folder / f".part-{ELASTIC}"
-        np.savez(part, **vars(found))
-        part.replace(path)
+        with replacing(path) as file:
+            np.savez(file, **vars(found))
     with np.load(path) as stored:
         return ElasticConstants(**{k: v if v.shape else float(v) for k, v in stored.items()})
 

@@ -14,6 +14,7 @@ import torch
 from ase import Atoms
 
 from ..datasets.hashes import ColumnsHash, frame_hash
+from ..files import replacing
 from ..graph import Graph
 from .data import LABELS, Batch, frame_weight, with_labels
 from .labels import keys_of, read_labels, with_named_moments
@@ -170,10 +171,8 @@ class FrameSource:
         path = self._place("species", {}).with_suffix(".json")
         if not path.is_file():
             found = sorted(self._species())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(found))
-            partial.replace(path)
+            with replacing(path) as file:
+                file.write(json.dumps(found).encode())
         try:
             return {int(z) for z in json.loads(path.read_text())}
         except (ValueError, TypeError) as error:
