@@ -119,16 +119,6 @@ class TrainingModule(nn.Module):
         return optimizer_of(self.potential.network, self.config.optimization, decay)
 
 
-def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear warm-up to ``peak``, then a cosine to zero; ``progress`` runs from 0 to 1.
-
-    The first step already has a part of the peak: a rate of zero would waste it.
-    """
-    if progress < warmup:
-        return peak * (0.01 + 0.99 * progress / warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
 def in_words(errors: dict[str, float]) -> str:
     """Validation errors with their units, for a line of a report."""
     return ", ".join(f"{n} {errors[n]:.3g} {ERRORS[n]}" for n in ERRORS if n in errors)

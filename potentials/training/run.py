@@ -175,7 +175,9 @@ def _finish(
             f"uncertainty of {calibration.count} validation energies, meV/atom: {calibration}"
         )
         checkpoint.save(potential, files.best)
-    for line in write_results(files, potential.to(device), sets, config, trainer.summary()):
+    for line in write_results(
+        files, potential.to(device), sets, config, trainer.schedule.summary()
+    ):
         display.line(line)
     return potential.cpu()
 

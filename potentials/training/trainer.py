@@ -24,13 +24,13 @@ from .display import Display
 from .folder import RunFolder, State
 from .interruptions import Interruption
 from .logs import Log
-from .module import TrainingModule, in_words, learning_rate
+from .module import TrainingModule, in_words
 from .plots import Picture
 from .ranks import average_gradients, share_weights
+from .schedule import Schedule
 from .sets import TRAINING, VALIDATION, data_of, refuse_other_data
 from .summary import Range
 
-COUNTERS = ("epoch", "step", "steps", "seconds", "validated", "best")
 # Every network begins by saying little of forces. One that still does not has perhaps had steps so
 # large that its units are flat, and then it never learns, well as its energies may look.
 LATE = 0.1  # of the run
@@ -51,12 +51,7 @@ class Trainer:
         display: shows the progress.
 
     Attributes:
-        epoch: number of epochs done.
-        step: number of steps done in this epoch.
-        steps: number of steps done in all.
-        seconds: spent so far, over all resumed parts.
-        validated: number of steps at the last validation.
-        best: best score so far.
+        schedule: where the run is.
     """
 
     def __init__(
@@ -78,6 +73,7 @@ class Trainer:
         self.average = ExponentialAverage(self.parameters, config.optimization.ema_decay)
         sampler = partial(batch_sampler, rank=fabric.global_rank, ranks=fabric.world_size)
         self.sampler = sampler(frames, config.optimization)
+        self.schedule = Schedule(config.optimization, self.sampler)
         self.frames = frames
         self.data = data_of({TRAINING: frames, VALIDATION: validation_frames})
         labels = validation_frames.summary.labels
@@ -85,31 +81,9 @@ class Trainer:
         self.num_atoms, _ = sizes(frames)
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
-        self.epoch = self.step = self.steps = self.validated = 0
-        self.seconds = 0.0
-        self.best = float("inf")
         self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
         self.log: Log | None = None
         self.picture: Picture | None = None
-
-    @property
-    def progress(self) -> float:
-        """How much of the schedule is done, 0 to 1, by steps or by time."""
-        settings = self.config.optimization
-        epochs = (self.epoch + self.step / self.steps_per_epoch) / settings.max_epochs
-        hours = 0.0 if settings.max_hours is None else self.seconds / 3600 / settings.max_hours
-        return min(1.0, max(epochs, hours))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps of this epoch; batches of so many atoms or edges differ in it."""
-        return len(self.sampler.batches(self.epoch))
-
-    @property
-    def due(self) -> bool:
-        """Whether a validation comes next: at the end of the schedule in any case."""
-        end = self.step == 0 and self.epoch % self.config.optimization.validate_every == 0
-        return (end or self.progress >= 1) and self.validated != self.steps
 
     def fit(self, interruption: Interruption) -> None:
         """Train to the end of the schedule, from wherever the folder's state is.
@@ -127,14 +101,14 @@ class Trainer:
                 self.log.close()
 
     def _run(self, interruption: Interruption) -> None:
-        settings = self.config.run
+        settings, schedule = self.config.run, self.schedule
         augment = self.config.optimization.seed if self.config.optimization.augment else None
-        sampler = self.sampler.starting_at(self.epoch, self.step)
+        sampler = self.sampler.starting_at(schedule.epoch, schedule.step)
         batches = iter(loader(self.frames, sampler, augment=augment, workers=settings.workers))
         saved = clock = time.monotonic()
         self.module.train()
-        while self.due or self.progress < 1:
-            validation = self.due
+        while schedule.unfinished:
+            validation = schedule.due
             if validation:
                 self._validate(interruption)
             else:
@@ -142,19 +116,18 @@ class Trainer:
             now = time.monotonic()
             overdue = now - saved > 60 * settings.checkpoint_minutes
             stop, overdue, spent = self._agreed(interruption.wanted, overdue, now - clock)
-            self.seconds += spent
+            schedule.seconds += spent
             clock = now if spent else clock
-            if stop or overdue or ((validation or self.step == 0) and not self.due):
+            if stop or overdue or ((validation or schedule.step == 0) and not schedule.due):
                 self._save()
                 saved = time.monotonic()
             if stop:
                 self.fabric.barrier()  # the first rank ends the others when it is done
-                raise interruption.error(self._where())
+                raise interruption.error(str(schedule))
 
     def _train(self, batch: Batch | None) -> None:
         """One step, with this rank's share of a batch."""
-        settings = self.config.optimization
-        rate = learning_rate(self.progress, settings.learning_rate, settings.warmup_fraction)
+        schedule, rate = self.schedule, self.schedule.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         self.optimizer.zero_grad()
@@ -162,19 +135,16 @@ class Trainer:
         if loss.requires_grad:
             loss.backward()
         average_gradients(self.fabric, self.parameters)
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.optimization.gradient_clip)
         self.finite &= norm.isfinite() & loss.detach().isfinite()
         if self.fabric.device.type == "cpu":  # a GPU would have to be waited for
             self._check_finite()
         self.optimizer.step()
         self.average.update()
-        atoms = int(self.num_atoms[self.sampler.batches(self.epoch)[self.step]].sum())
-        self.step += 1
-        self.steps += 1
-        if self.step == self.steps_per_epoch:
-            self.epoch, self.step = self.epoch + 1, 0
-        self.display.update(self.progress, atoms, self._where())
-        if self.steps % self.config.run.log_every == 0:
+        atoms = int(self.num_atoms[schedule.batch].sum())
+        schedule.advance()
+        self.display.update(schedule.progress, atoms, str(schedule))
+        if schedule.steps % self.config.run.log_every == 0:
             self._check_finite()
             self._log({"learning_rate": rate, **self.module.training_errors()})
 
@@ -194,53 +164,49 @@ class Trainer:
                         self.picture.add(batch, prediction)
             else:
                 self._keep(self.module.validation_errors())
-                self.validated = self.steps
+                self.schedule.validated = self.schedule.steps
         self.module.train()
-        if self.picture is not None and not self.due:
-            problem = self.picture.draw(final=self.progress >= 1)
+        if self.picture is not None and not self.schedule.due:
+            problem = self.picture.draw(final=self.schedule.progress >= 1)
             if problem is not None:
                 self.display.line(problem)
 
     def _keep(self, errors: dict[str, float]) -> None:
         """Report validation errors, and write the weights if they are the best."""
-        score = self.module.loss.score(errors)
-        better = score < self.best
+        schedule, score = self.schedule, self.module.loss.score(errors)
+        better = score < schedule.best
         self.display.line(
-            f"{self._where()}, {self.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"
+            f"{schedule}, {schedule.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"
             f"{' (best)' if better else ''}"
         )
-        if self.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * self.forces_rms > 0:
+        if schedule.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * self.forces_rms > 0:
             self.display.line(
                 "warning: forces are no better than zeros still, and may stay so; if they do,"
                 f" {self.folder.gentler()}."
             )
         self._log({f"validation_{name}": error for name, error in errors.items()})
         if better:
-            self.best = score
+            schedule.best = score
             potential = self.module.potential
             potential.information["validation_rmse"] = errors
-            potential.information["steps"] = self.steps
+            potential.information["steps"] = schedule.steps
             if self.fabric.is_global_zero:
                 checkpoint.save(potential, self.folder.best)
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.log is not None:
-            where = {"step": self.steps, "epoch": self.epoch}
+            where = {"step": self.schedule.steps, "epoch": self.schedule.epoch}
             speed = round(self.display.atoms_per_second)
-            minutes = round(self.seconds / 60, 2)
+            minutes = round(self.schedule.seconds / 60, 2)
             self.log.row({**where, **values, "atoms_per_second": speed, "minutes": minutes})
-
-    def _where(self) -> str:
-        of = self.config.optimization.max_epochs
-        return (
-            f"epoch {self.epoch + self.step / self.steps_per_epoch:.4g} of {of}, step {self.steps}"
-        )
 
     def _check_finite(self) -> None:
         """Stop before weights that are not numbers are written anywhere."""
         if not self.finite:
             how = self.folder.gentler()
-            raise ValueError(f"loss or gradient is not finite in step {self.steps}; {how}.")
+            raise ValueError(
+                f"loss or gradient is not finite in step {self.schedule.steps}; {how}."
+            )
 
     def _agreed(self, stop: bool, save: bool, spent: float) -> tuple[bool, bool, float]:
         """Whether any rank wants to stop, or to save, and the time of the first rank's clock.
@@ -249,8 +215,8 @@ class Trainer:
         """
         if self.fabric.world_size == 1:
             return stop, save, spent
-        between = self.step > 0 and not self.due
-        if self.fabric.device.type != "cpu" and between and self.steps % AGREE_EVERY:
+        between = self.schedule.step > 0 and not self.schedule.due
+        if self.fabric.device.type != "cpu" and between and self.schedule.steps % AGREE_EVERY:
             return False, False, 0.0
         mine = [float(stop), float(save), spent if self.fabric.is_global_zero else 0.0]
         wishes = torch.tensor(mine, dtype=torch.float64, device=self.fabric.device)
@@ -268,7 +234,7 @@ class Trainer:
         """All that decides the steps to come, to the last bit."""
         return {
             **self.data,
-            **{name: getattr(self, name) for name in COUNTERS},
+            **self.schedule.state_dict(),
             "module": self.module.state_dict(),
             "window": self.module.loss.reduce(self.module.window),
             "optimizer": self.optimizer.state_dict(),
@@ -277,16 +243,10 @@ class Trainer:
             "random": torch.get_rng_state(),
         }
 
-    def summary(self) -> dict[str, float]:
-        """How far the run is: epochs and steps done, and hours spent in them."""
-        epochs = self.epoch + self.step / self.steps_per_epoch
-        return {"epochs": epochs, "steps": self.steps, "hours": self.seconds / 3600}
-
     def load_state_dict(self, state: State) -> None:
         """Go on from a state; raises ValueError if it is not one of this run."""
         refuse_other_data(state, self.data, self.folder.path)
-        for name in COUNTERS:
-            setattr(self, name, state[name])
+        self.schedule.load_state_dict(state)
         self.module.load_state_dict(state["module"])
         if self.fabric.is_global_zero:
             self.module.window.copy_(state["window"])
@@ -299,12 +259,12 @@ class Trainer:
         if state is not None:
             self.load_state_dict(state)
             rate = self.optimizer.param_groups[0]["lr"]
-            self.display.line(f"resuming at {self._where()}, learning rate {rate:.2g}")
+            self.display.line(f"resuming at {self.schedule}, learning rate {rate:.2g}")
         if self.fabric.is_global_zero:
             length = 0 if state is None else state["log"]
             loggers = self.config.run.loggers
             self.log = Log(self.folder, length, loggers=loggers, report=self.display.line)
             if self.config.run.plot:
                 self.picture = Picture(self.folder, self.config.loss)
-            if self.due or self.progress < 1:
+            if self.schedule.unfinished:
                 self.folder.results.unlink(missing_ok=True)  # of what goes on now

@@ -82,7 +82,7 @@ def signalled(tree, folder, name, step, number):
 
     def call(self, batch):
         original(self, batch)
-        if self.steps == step:
+        if self.schedule.steps == step:
             os.kill(os.getpid(), number)
 
     trainer.Trainer._train = call

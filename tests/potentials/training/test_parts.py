@@ -11,8 +11,8 @@ from pointedge.potentials.training.baseline import fit_baseline
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.loss import residuals
-from pointedge.potentials.training.module import learning_rate
 from pointedge.potentials.training.reading import find_file, read_frames
+from pointedge.potentials.training.schedule import learning_rate
 from pointedge.potentials.training.settings import Data, Frames
 
 from ...networks import tiny_pet
