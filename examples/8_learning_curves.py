@@ -1,6 +1,6 @@
 """How many frames does a model need? Force errors of PET, PET with symmetric layers, and NequIP.
 
-    python examples/8_learning_curves.py OUTPUT [--steps 2000] [--frames 5 20 40 80 160 240]
+    python examples/8_learning_curves.py OUTPUT [--steps 2000] [--frames 5 20 80 240] [--seeds 2]
 
 Each is trained from random weights on evenly spaced frames of liquid water, with the settings of
 train/water.yaml, water-layers.yaml and water-nequip.yaml but smaller networks. The budget is what
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
@@ -74,7 +75,7 @@ PARTS = {
 TEST = {"files": ["water/train.xyz"], "where": {"source_set": ["data_2/set.000"]}}
 
 
-def configuration(method: Method, frames: int, steps: int) -> TrainingConfig:
+def configuration(method: Method, frames: int, steps: int, seed: int) -> TrainingConfig:
     """The settings of a method, with fewer frames and another budget."""
     config = TrainingConfig.from_yaml(TRAIN / method.file)
     tree = config.model_dump(exclude_defaults=True)
@@ -87,17 +88,18 @@ def configuration(method: Method, frames: int, steps: int) -> TrainingConfig:
         "max_hours": None,
         "max_epochs": epochs,
         "validate_every": max(1, epochs // 20),
+        "seed": seed,
         **method.optimization,
     }
     return TrainingConfig.from_dict(tree)
 
 
-def measure(method: Method, frames: int, steps: int, folder: Path) -> dict[str, float]:
+def measure(method: Method, frames: int, steps: int, seed: int, folder: Path) -> dict[str, float]:
     """Train and test one model; results are kept in its folder."""
     result = folder / "result.json"
     if result.is_file():
         return json.loads(result.read_text())
-    config = configuration(method, frames, steps)
+    config = configuration(method, frames, steps, seed)
     train(config, folder, folder=TRAIN, report=lambda line: None)
     calculator = PotentialCalculator(folder / "best.safetensors")
     found = evaluate(calculator, read_frames(Frames(**TEST, leave="::8"), TRAIN)).overall
@@ -113,15 +115,22 @@ def measure(method: Method, frames: int, steps: int, folder: Path) -> dict[str, 
     return values
 
 
-def draw(curves: dict[str, list[dict[str, float]]], steps: int, path: Path) -> None:
-    """Errors of forces and energies against the number of frames, on logarithmic axes."""
+def draw(curves: dict[str, list[list[dict[str, float]]]], steps: int, path: Path) -> None:
+    """Errors of forces and energies against the number of frames, on logarithmic axes.
+
+    A line through the geometric means of the seeds, which are points.
+    """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
-    labels = {"forces": "force RMSE (meV/Å)", "energy": "energy RMSE (meV/atom), offset removed"}
+    labels = {"forces": "force RMSE (meV/Å)", "energy": "energy RMSE (meV/atom), no offset"}
     for panel, (name, label) in zip(panels, labels.items(), strict=True):
-        for (method, points), marker in zip(curves.items(), "osD", strict=False):
-            frames = [point["frames"] for point in points]
-            panel.loglog(frames, [point[name] for point in points], f"{marker}-", label=method)
+        for number, (method, points) in enumerate(curves.items()):
+            frames = [seeds[0]["frames"] for seeds in points]
+            errors = np.array([[run[name] for run in seeds] for seeds in points])
+            style = {"color": f"C{number}", "marker": "osD"[number]}
+            panel.loglog(frames, np.exp(np.log(errors).mean(axis=1)), label=method, **style)
+            if errors.shape[1] > 1:
+                panel.loglog(frames, errors, linestyle="", alpha=0.4, markersize=4, **style)
         panel.set_xticks(frames, labels=map(str, frames))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.yaxis.set_major_formatter(ScalarFormatter())
@@ -133,6 +142,13 @@ def draw(curves: dict[str, list[dict[str, float]]], steps: int, path: Path) -> N
     figure.savefig(path, dpi=150)
 
 
+def in_words(runs: list[dict[str, float]]) -> str:
+    """Errors, steps and minutes of all seeds."""
+    return "; ".join(
+        f"{p['forces']:.0f}, {p['energy']:.2f} ({p['steps']}, {p['minutes']:.0f})" for p in runs
+    )
+
+
 def main() -> None:
     """Train what is missing, then print and draw all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -140,19 +156,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of PET; others by their time")
     parser.add_argument("--frames", type=int, nargs="+", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each kind")
     options = parser.parse_args()
     curves = {}
     print("| training frames |", " | ".join(map(str, options.frames)), "|")
     for method in options.methods:
         curves[method] = [
-            measure(METHODS[method], n, options.steps, options.output / f"{method}-{n}")
+            [
+                measure(
+                    METHODS[method], n, options.steps, seed, options.output / f"{method}-{n}-{seed}"
+                )
+                for seed in range(options.seeds)
+            ]
             for n in options.frames
         ]
-        found = (
-            f"{p['forces']:.0f}, {p['energy']:.2f} ({p['steps']}; {p['minutes']:.0f})"
-            for p in curves[method]
-        )
-        print(f"| {method}: meV/Å, meV/atom (steps; min) |", " | ".join(found), "|", flush=True)
+        words = " | ".join(in_words(seeds) for seeds in curves[method])
+        print(f"| {method}: meV/Å, meV/atom (steps, min) | {words} |", flush=True)
     draw(curves, options.steps, options.output / "learning-curves.png")
 
 
