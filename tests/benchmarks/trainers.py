@@ -179,9 +179,9 @@ def main() -> None:
         },
     }
     (folder / "results.json").write_text(json.dumps(rows, indent=1))
-    print("| ", *rows["metatrain"], sep=" | ")
+    print("", "", *rows["metatrain"], "", sep=" | ")
     for name, row in rows.items():
-        print(f"| {name}", *(f"{value:.4g}" for value in row.values()), sep=" | ")
+        print("", name, *(f"{value:.4g}" for value in row.values()), "", sep=" | ")
 
 
 if __name__ == "__main__":
