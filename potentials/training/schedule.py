@@ -61,7 +61,7 @@ class Schedule:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The peak's share at this progress, for the next step; see :func:`learning_rate`."""
         settings = self.settings
         return learning_rate(self.progress, settings.learning_rate, settings.warmup_fraction)
 
