@@ -196,7 +196,7 @@ def predict(
     predictions: list[dict[str, Array]] = [{} for _ in frames]
     for names in filter(None, dict.fromkeys(properties)):
         members = [k for k, asked in enumerate(properties) if asked == names]
-        results = _run(calculator, [frames[k] for k in members], names)
+        results = calculate(calculator, [frames[k] for k in members], names)
         for k, result in zip(members, results, strict=True):
             size = len(frames[k].atoms)
             for name in names:
@@ -223,16 +223,21 @@ def rotational_variances(calculator: Any, frame: Frame, matrices: Array) -> dict
     return variances
 
 
-def _run(
+def calculate(
     calculator: Any, frames: Sequence[Frame], properties: tuple[str, ...]
 ) -> list[dict[str, Any]]:
+    """What a calculator gives for frames, in batches if it can.
+
+    Raises:
+        ValueError: it fails; the frame is named.
+    """
     many = getattr(calculator, "calculate_many", None) or partial(_one_by_one, calculator)
     try:
         return list(many([frame.atoms for frame in frames], properties))
     except FAILURES as error:
         if len(frames) > 1:
             for frame in frames:  # to name the one that fails
-                _run(calculator, [frame], properties)
+                calculate(calculator, [frame], properties)
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         message = str(error).removeprefix("structure 0: ")  # its place in a list of one

@@ -42,8 +42,13 @@ class Motion:
         return float(self.time[1] - self.time[0])
 
     def after(self, time: float) -> Motion:
-        """The same from a time (ps) on."""
+        """The same from a time (ps) on; ValueError where fewer than 3 frames are left."""
         late = self.time >= time
+        if late.sum() < 3:
+            raise ValueError(
+                f"{late.sum()} frames are later than {time:g} ps, of a run until {self.time[-1]:g} "
+                "ps; give an earlier time."
+            )
         arrays = (self.time[late], self.positions[late], self.velocities[late])
         return Motion(self.symbols, self.masses, self.cell, *arrays)
 
@@ -66,10 +71,11 @@ def read_motion(frames: Iterable[Atoms]) -> Motion:
         frames: with momenta, and ``time_fs`` in their ``info``.
 
     Raises:
-        ValueError: fewer than 3 frames, uneven times, or a cell that changes.
+        ValueError: fewer than 3 frames, uneven times, a cell that changes, or wrapped positions.
     """
     time: list[float] = []
-    positions, velocities = [], []
+    positions: list[Array] = []
+    velocities: list[Array] = []
     first: Atoms | None = None
     for frame in frames:
         first = frame if first is None else first
@@ -78,6 +84,13 @@ def read_motion(frames: Iterable[Atoms]) -> Motion:
                 f"the cell changes by frame {len(time)}, and displacements with it; give a run at "
                 "constant volume."
             )
+        if positions:
+            moved = frame.cell.scaled_positions(frame.positions - positions[-1])
+            if np.abs(moved[:, frame.pbc]).max(initial=0.0) > 0.5:
+                raise ValueError(
+                    f"atoms move by more than half a cell up to frame {len(time)}; give positions "
+                    "that are not wrapped into the cell."
+                )
         time.append(frame.info["time_fs"] / 1000)
         positions.append(frame.positions)
         velocities.append(frame.get_velocities() * units.fs * 1000)
@@ -138,8 +151,10 @@ def density_of_states(
             long are taken.
 
     Raises:
-        ValueError: no such element, or a trajectory shorter than 2 τ.
+        ValueError: no such element, a trajectory shorter than 2 τ, or no block.
     """
+    if blocks < 1:
+        raise ValueError(f"blocks is {blocks}; it must be at least 1.")
     chosen = _atoms(motion, symbol)
     lags = round(window / motion.interval)
     possible = len(motion.time) // max(2 * lags, 1)
@@ -207,18 +222,24 @@ def self_diffusion(
             water.
 
     Raises:
-        ValueError: no such element, or a trajectory shorter than two times the last lag.
+        ValueError: no such element, a trajectory shorter than two times the last lag, or no two
+            lags between those of the fit.
     """
     chosen = _atoms(motion, symbol)
-    lags = round(fit[1] / motion.interval) + 1
+    lags = max(0, round(fit[1] / motion.interval)) + 1
+    time: Array = motion.interval * np.arange(lags, dtype=np.float64)
+    fitted = time >= fit[0]
+    if fitted.sum() < 2 or fit[0] < 0:
+        raise ValueError(
+            f"no line goes through lags of {fit[0]:g} to {fit[1]:g} ps, in frames of "
+            f"{1000 * motion.interval:g} fs; give a first and a last lag with two frames between."
+        )
     blocks = len(motion.time) // (2 * lags)
     if blocks < 1:
         raise ValueError(
             f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps is too short for lags up to "
             f"{fit[1]:g} ps; give at least twice as much, or shorter lags."
         )
-    time: Array = motion.interval * np.arange(lags, dtype=np.float64)
-    fitted = time >= fit[0]
     center = np.einsum("tnx,n->tx", motion.positions, motion.masses) / motion.masses.sum()
     relative = motion.positions[:, chosen] - center[:, None]
     parts = np.split(relative[: len(relative) // blocks * blocks], blocks)

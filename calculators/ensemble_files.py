@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..potentials.files import replacing
-from ..potentials.packaged import packaged_folder, packaged_models
+from ..potentials.packaged import packaged_folder, packaged_models, split_target
 from ..potentials.suggestions import did_you_mean
 from .foreign import is_foreign
 
@@ -100,8 +100,8 @@ def read_ensemble(path: Path) -> Ensemble:
         if not all(isinstance(member, str) for member in found.members):
             raise ValueError("a member is no text")
         read_factors(found.factors)
-        beside = [path.parent / member for member in found.members]
-        there = [str(b) if b.is_file() else m for b, m in zip(beside, found.members, strict=True)]
+        beside = [str(path.parent / member) for member in found.members]
+        there = [b if _exists(b) else m for b, m in zip(beside, found.members, strict=True)]
         check_storable(there)
     except (ValueError, TypeError, RecursionError, OSError) as error:
         what = " ".join(str(error).split())[:200].rstrip(".")
@@ -148,6 +148,11 @@ def _is_file(model: str) -> bool:
     return Path(model).suffix == SUFFIX and Path(model).expanduser().is_file()
 
 
+def _exists(member: str) -> bool:
+    """Whether a member is a file, or an original PET's folder, with or without "@ENERGY"."""
+    return Path(split_target(member)[0]).exists()
+
+
 def _is_list(model: str) -> bool:
     return "," in model and not Path(model).expanduser().is_file()
 
@@ -182,9 +187,7 @@ def write_ensemble(
             "stress about which members differ; give labelled frames that no member was trained on."
         )
     folder = path.absolute().parent
-    names = [
-        os.path.relpath(Path(m).absolute(), folder) if Path(m).is_file() else m for m in members
-    ]
+    names = [os.path.relpath(Path(m).absolute(), folder) if _exists(m) else m for m in members]
     information = {
         "validation": list(frames),
         "before": {name: asdict(found) for name, found in calibrations.items()},

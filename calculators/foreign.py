@@ -35,7 +35,10 @@ def foreign_calculator(model: str, options: dict[str, Any]) -> Any:
         function = _attribute(_import(name, model), attribute, model)
         for option in options:
             if not _takes(function, option):
-                raise UnknownOptionError(f"{model} takes no {option}=; leave it out.")
+                raise UnknownOptionError(
+                    f"{model} has no parameter {option!r}; leave it out, or give a callable that "
+                    "names it."
+                )
         calculator = function(**options)
     if not hasattr(calculator, "get_potential_energy"):
         kind = type(calculator).__name__
@@ -75,13 +78,11 @@ def _attribute(module: Any, attribute: str, model: str) -> Callable[..., Any]:
 
 
 def _takes(function: Callable[..., Any], option: str) -> bool:
+    """Whether an option is a parameter by name: what ``**kwargs`` takes may end nowhere."""
     try:
-        parameters = inspect.signature(function).parameters
+        return option in inspect.signature(function).parameters
     except ValueError:  # compiled code without a signature
         return True
-    return option in parameters or any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
-    )
 
 
 @contextmanager

@@ -83,6 +83,12 @@ def check_distances(
     )
 
 
+def check_energy(potential: Potential) -> None:
+    """Refuse a potential of other quantities for dynamics: ValueError."""
+    if "energy" not in potential.properties:
+        raise ValueError(f"the model predicts {', '.join(potential.properties)}, and no energy.")
+
+
 def bare(atoms: Atoms) -> Atoms:
     """A copy without calculator and constraints, which calculators of ASE may look at.
 

@@ -98,9 +98,10 @@ def run_md(
     # Positions enter the seed, so that a run from the end of another does not repeat its noise,
     # which would correlate the two.
     rng = np.random.default_rng([settings.seed, zlib.crc32(system.positions.tobytes())])
+    hottest = _hottest(atoms, settings)
     with locked(folder):  # what is found stays true
         found = None if overwrite else find_state(folder)
-        state, there = _begin(atoms, system, settings, rng, found, folder)
+        state, there = _begin(atoms, system, settings, rng, hottest, found, folder)
         with writable(folder), open_files(folder, state, uncertain=limits is not None) as files:
             trajectory, log = files[:2]
             recorder = Recorder(
@@ -112,7 +113,9 @@ def run_md(
                 frames=state.frames,
                 there=there,
             )
-            _integrate(system, settings, rng, recorder, state, folder, files, limits, progress)
+            _integrate(
+                system, settings, rng, hottest, recorder, state, folder, files, limits, progress
+            )
         system.set_constraint([c.copy() for c in atoms.constraints])
         return replace(read_run(folder), atoms=system)
 
@@ -122,6 +125,7 @@ def _begin(
     system: Atoms,
     settings: MDSettings,
     rng: np.random.Generator,
+    hottest: float,
     found: State | None,
     folder: Path,
 ) -> tuple[State, set[str]]:
@@ -136,7 +140,7 @@ def _begin(
         found.restore(system, rng)
     if not system.constraints and settings.ensemble != "npt":
         system.set_constraint(FixCom())
-    if problem := _instability(system, settings.timestep, _hottest(system, settings)):
+    if problem := _instability(system, settings.timestep, hottest):
         raise UnstableDynamicsError(f"the dynamics cannot start: {problem}; {_advice(settings)}.")
     if found is None:
         return State.of(system, rng, settings, origin(atoms), drew_velocities), set()
@@ -159,6 +163,7 @@ def _integrate(
     atoms: Atoms,
     settings: MDSettings,
     rng: np.random.Generator,
+    hottest: float,
     recorder: Recorder,
     state: State,
     folder: Path,
@@ -167,7 +172,6 @@ def _integrate(
     progress: Callable[[int, float], None] | None,
 ) -> None:
     """Take all steps, record them, and stop where the dynamics becomes unstable or uncertain."""
-    hottest = _hottest(atoms, settings)
     problem, step = None, state.step
     dynamics = make_dynamics(atoms, settings, rng)
     dynamics.nsteps = state.step
@@ -217,7 +221,7 @@ def _stopped(step: int, settings: MDSettings, doubt: str, folder: Path) -> str:
 
 
 def _hottest(atoms: Atoms, settings: MDSettings) -> float:
-    """Temperature (K) above which a dynamics that starts from ``atoms`` has failed."""
+    """Temperature (K) above which a dynamics of ``atoms``, as they were given, has failed."""
     temperature = float(atoms.get_temperature())
     return max(HOT_FACTOR * max(settings.temperature, temperature), HOT_FLOOR)
 

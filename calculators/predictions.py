@@ -25,7 +25,13 @@ from ase.db.row import AtomsRow
 from ase.io.extxyz import XYZError
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ..potentials.files import PARTIAL, UnwrittenError, check_not_read, check_writable, replacing
+from ..potentials.files import (
+    UnwrittenError,
+    check_not_read,
+    check_writable,
+    partial_of,
+    replacing,
+)
 from ..potentials.neighbors.cells import volume
 from ..potentials.training.reading import from_row, keys_of
 from .base import CheckedCalculator
@@ -214,8 +220,7 @@ def _frames(source: Path) -> Iterator[Frame]:
 @contextmanager
 def _database_copy(source: Path, target: Path) -> Iterator[Any]:
     """A database with all that another has, which becomes ``target`` if all goes well."""
-    partial = target.with_name(target.name + PARTIAL)
-    partial.unlink(missing_ok=True)
+    partial = partial_of(target)
     try:
         with (
             closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as old,

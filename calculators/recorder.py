@@ -141,7 +141,8 @@ def without_labels(atoms: Atoms, arrays: Collection[str]) -> Atoms:
 
 def remember(frame: Atoms, atoms: Atoms) -> None:
     """Give a copy of atoms their energy (eV), forces (eV/Å), and stress (eV/Å³) if known."""
-    results = {"energy": atoms.get_potential_energy()}
+    # Without what constraints add: ASE adds it where the copy has them.
+    results = {"energy": atoms.get_potential_energy(apply_constraint=False)}
     results["forces"] = atoms.get_forces(apply_constraint=False)
     if "stress" in getattr(atoms.calc, "results", {}):
         results["stress"] = atoms.get_stress(apply_constraint=False)

@@ -26,7 +26,7 @@ import numpy as np
 from ase import Atoms
 
 from ..potentials.datasets.hashes import frame_hash
-from .comparison import Array, Frame, chunks, implements, predict
+from .comparison import Array, Frame, calculate, chunks, implements, predict
 from .recorder import FRAME_ARRAYS, without_labels
 from .settings import FEATURES
 
@@ -110,7 +110,7 @@ def describe(
     found: list[dict[str, Array]] = []
     for chunk in chunks(fresh(), CHUNK):
         frames += chunk
-        features.append(_mean_features(calculator, [frame.atoms for frame in chunk]))
+        features.append(_mean_features(calculator, chunk))
         found += predict(calculator, chunk, [names] * len(chunk))
         if progress is not None:
             progress(len(chunk))
@@ -226,13 +226,13 @@ def feature_members(calculator: Any) -> list[Any]:
     return [m for m in members if implements(m, FEATURES)]
 
 
-def _mean_features(calculator: Any, structures: Sequence[Atoms]) -> Array:
+def _mean_features(calculator: Any, frames: Sequence[Frame]) -> Array:
     """Features (n, D) of the last layers of all members that show them, means over atoms."""
     columns = [
-        np.stack([r[FEATURES].mean(axis=0) for r in m.calculate_many(structures, (FEATURES,))])
+        np.stack([r[FEATURES].mean(axis=0) for r in calculate(m, frames, (FEATURES,))])
         for m in feature_members(calculator)
     ]
-    return np.concatenate(columns, axis=1) if columns else np.zeros((len(structures), 0))
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(frames), 0))
 
 
 def _features(calculator: Any, frames: Iterable[Frame], see: Callable[[Frame], None]) -> Array:
@@ -240,7 +240,7 @@ def _features(calculator: Any, frames: Iterable[Frame], see: Callable[[Frame], N
     for chunk in chunks(frames, CHUNK):
         for frame in chunk:
             see(frame)
-        parts.append(_mean_features(calculator, [frame.atoms for frame in chunk]))
+        parts.append(_mean_features(calculator, chunk))
     return np.concatenate(parts) if parts else np.zeros((0, 0))
 
 

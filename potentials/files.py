@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
-PARTIAL = ".partial"  # follows the name of a file that is being written
+PARTIAL = ".partial"  # ends the name of a file that is being written
 
 
 class UnwrittenError(OSError):
@@ -23,12 +24,18 @@ class UnwrittenError(OSError):
         return found
 
 
+def partial_of(path: Path) -> Path:
+    """A new name beside a file for its next version, which no other process has."""
+    return path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
+
+
 def check_writable(path: Path) -> None:
     """Raise UnwrittenError where no file of this name can be made, before work that fills it."""
+    trial = partial_of(path)
     try:
-        with path.with_name(path.name + PARTIAL).open("wb"):
+        with trial.open("xb"):
             pass
-        path.with_name(path.name + PARTIAL).unlink()
+        trial.unlink()
     except OSError as error:
         raise UnwrittenError.of(path, error) from None
 
@@ -51,10 +58,10 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
     Raises:
         UnwrittenError: the disk is full, or the like.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -156,7 +156,8 @@ def run_check(check: Check, subject: Subject) -> Finding:
             warnings.simplefilter("ignore")
             items.extend(check.run(subject))
     except NotApplicableError as reason:
-        status = Status.SKIP
+        if not any(isinstance(item, Measured) for item in items):
+            status = Status.SKIP
         items.append(str(reason))
     except Exception as error:  # whatever a calculator raises is a finding
         status = Status.FAIL
@@ -205,6 +206,7 @@ def _known_error(potentials: Sequence[Potential]) -> float | None:
 
 def _plain(measured: Measured) -> dict[str, Any]:
     values = asdict(measured)
-    if not np.isfinite(measured.value):
-        values["value"] = None
+    for name in ("value", "limit"):
+        if values[name] is not None and not np.isfinite(values[name]):
+            values[name] = None
     return {**values, "status": str(measured.status)}

@@ -83,7 +83,7 @@ def beside(atoms: Atoms) -> Atoms:
     vector = np.zeros(3)
     cell = np.asarray(atoms.cell)
     if atoms.pbc.any():
-        first, second = cell[[k for k in range(3) if k != axis]]
+        first, second = np.asarray(atoms.cell.complete())[[k for k in range(3) if k != axis]]
         vector = np.cross(first, second)
         vector /= np.linalg.norm(vector)
     else:

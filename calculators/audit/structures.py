@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from ase.optimize import FIRE
 
 from ...data.generate_structures import MNO_LATTICE, MNO_MOMENT, alloy
@@ -83,7 +83,7 @@ def _kind(atoms: Atoms) -> str:
 
 def _small_crystal(calculator: Any, elements: Sequence[str], rng: np.random.Generator) -> Atoms:
     species = [set(potential.species) for potential in potentials_of(calculator)]
-    known = set.intersection(*species) if species else {atomic_numbers[e] for e in elements}
+    known = set.intersection(*species) if species else {_number(e) for e in elements}
     if not known:
         raise ValueError(
             "the calculator does not say which elements it knows; give structures, or --elements "
@@ -101,6 +101,13 @@ def _small_crystal(calculator: Any, elements: Sequence[str], rng: np.random.Gene
         atoms = _packing(sorted(known)[:4], rng)
     atoms.positions += rng.normal(scale=0.06, size=atoms.positions.shape)
     return atoms
+
+
+def _number(symbol: str) -> int:
+    """Atomic number of an element; ValueError for what is none."""
+    if symbol not in chemical_symbols[1:]:
+        raise ValueError(f"there is no element {symbol!r}; give symbols such as Cu,Au.")
+    return atomic_numbers[symbol]
 
 
 def _waters(count: int, spacing: float, rng: np.random.Generator, *, cell: bool = False) -> Atoms:

@@ -66,9 +66,18 @@ def main() -> None:
         warnings.showwarning = _show
         try:
             app()
-        except (ValueError, OSError, NotImplementedError) as error:
+        except Exception as error:
+            if not isinstance(error, _expected()):
+                raise
             print(f"pointedge: {_said(error)}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors that have a sentence for users: our own, and what calculators raise on purpose."""
+    from ase.calculators.calculator import CalculatorError
+
+    return ValueError, OSError, NotImplementedError, CalculatorError
 
 
 def _said(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Device, Dtype, Model, Symmetrize, check_output, print_table, write_json
+from .options import Device, Dtype, Model, Symmetrize, check_outputs, print_table, write_json
 
 if TYPE_CHECKING:
     from ..audit import Report
@@ -62,10 +62,11 @@ def audit(
                 f"{check.group}: {check.name}\n  {check.statement}\n  If not: {check.consequence}"
             )
         return
-    for output in (json_file, report):
-        if output is not None:
-            read = [file_and_part(name)[0] for name in structures or ()]
-            check_output(output, reads=[*read, *files_of(model)])
+    read = [file_and_part(name)[0] for name in structures or ()]
+    check_outputs(json_file, report, reads=[*read, *files_of(model)])
+    for option, value in (("--force-error", force_error), ("--cutoff", cutoff)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{option} is {value:g}; it must be positive.")
     if report is not None and report.suffix.lower() not in PICTURES:
         raise ValueError(
             f"cannot draw into {report}; its suffix has to be {' or '.join(PICTURES)}."

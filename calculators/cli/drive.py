@@ -19,7 +19,7 @@ def drive(
         str | None, typer.Option(help="name of a UNIX socket, /tmp/ipi_NAME; default: INET")
     ] = None,
     address: Annotated[str, typer.Option(help="host that i-PI runs on")] = "localhost",
-    port: Annotated[int, typer.Option(help="that i-PI listens at")] = 31415,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="that i-PI listens at")] = 31415,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for i-PI to start")] = 60.0,
     device: Device = None,
     dtype: Dtype = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Dtype, Model, Symmetrize, check_output, print_table, write_json
+from .options import Device, Dtype, Model, Symmetrize, check_outputs, print_table, write_json
 
 if TYPE_CHECKING:
     from ...potentials.calibration import Calibration
@@ -55,9 +55,7 @@ def evaluate(
     from ..models import files_of, make_calculator
 
     files = [find_file(name, Path()) for name in data]
-    for output in (json_file, plot):
-        if output is not None:
-            check_output(output, reads=[*files, *files_of(model)])
+    check_outputs(json_file, plot, reads=[*files, *files_of(model)])
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ValueError(f"cannot plot into {plot}; its suffix has to be {' or '.join(PLOTS)}.")
     calculator = make_calculator(model, device=device, dtype=dtype, symmetrize=symmetrize)
@@ -120,9 +118,10 @@ def read_frames(
             frames.append(Frame(atoms, str(file), read.index, keys))
         found.check(str(file), keys)
         if not found.taken.keys() & KINDS.keys():
+            others = ", ".join(sorted(found.others)) or "nothing but structures"
             raise ValueError(
-                f"{file} has no label by a usual name, but {', '.join(sorted(found.others))}; "
-                "name one with --energy-key, --dipole-key and the like."
+                f"{file} has no label by a usual name, but {others}; name one with --energy-key, "
+                "--dipole-key and the like."
             )
         count = min(limit or len(frames), len(frames))
         used.append(f"{file}: {count} of {len(frames)} frames; {found}")

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...potentials.files import replacing
 from .evaluate import Key, named, number, progress_bar_of_frames, read_frames
 from .options import Device, Dtype, Model, check_output, print_table, write_json
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..ase import PotentialCalculator
     from ..comparison import Array, Frame
     from ..irreps import IrrepUsage
@@ -105,12 +108,17 @@ def _draw(found: IrrepUsage, frames: list[Frame], projection: str, output: Path)
     """Write the pictures; of embeddings only where there are frames enough."""
     from ..irrep_figures import embedding_figure, usage_figure
 
-    usage_figure(found).savefig(output / "irreps.png")
+    _save(usage_figure(found), output / "irreps.png")
     if len(frames) < 3:
         print("note: embeddings are not drawn: they take 3 frames or more.")
         return
     colors, meaning = _colors(frames)
-    embedding_figure(found, colors, meaning, projection).savefig(output / "embeddings.png")
+    _save(embedding_figure(found, colors, meaning, projection), output / "embeddings.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _colors(frames: list[Frame]) -> tuple[Array, str]:
@@ -147,7 +155,8 @@ def _write_pruned(found: IrrepUsage, calculator: PotentialCalculator, output: Pa
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
     tree = {"architecture": name, "model": settings}
     text = f"# {found.model} without what no error grew by {found.threshold:g} without.\n"
-    (output / "pruned.yaml").write_text(text + yaml.safe_dump(tree, sort_keys=False))
+    with replacing(output / "pruned.yaml") as file:
+        file.write((text + yaml.safe_dump(tree, sort_keys=False)).encode())
     print(
         f"\npruned: irreps {network.config.irreps} -> {smaller.config.irreps}, lmax "
         f"{network.config.lmax} -> {smaller.config.lmax}, parameters {before} -> {after}"

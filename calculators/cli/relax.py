@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -169,9 +169,10 @@ def _run(
     result, stopped = None, False
     with terminable():
         try:
-            with _frames(trajectory) as record, progress_bar(settings.steps) as show:
+            with progress_bar(settings.steps) as show:
                 for result in irelax(atoms, settings):
-                    record(result)
+                    if trajectory is not None:
+                        _append(trajectory, result)
                     if show is not None:
                         show(result.steps, _progress_text(result))
         except KeyboardInterrupt:
@@ -190,30 +191,20 @@ def _run(
     return result, stopped
 
 
-@contextmanager
-def _frames(trajectory: Path | None) -> Iterator[Callable[[RelaxationResult], None]]:
-    """Open the file of all steps, if there is to be one; yields what writes a step."""
+def _append(trajectory: Path, result: RelaxationResult) -> None:
+    """Write a state into the file of all steps, which the first of them begins anew."""
     import ase.io
 
-    if trajectory is None:
-        yield lambda result: None
-        return
-    with open(trajectory, "w", encoding="utf-8") as file:
-
-        def record(result: RelaxationResult) -> None:
-            frame = result.atoms.copy()
-            frame.info["step"] = result.steps
-            frame.calc = result.atoms.calc
-            text = io.StringIO()
-            ase.io.write(text, frame, format="extxyz")
-            try:
-                file.write(text.getvalue())  # at once: a run that is cut off leaves whole frames
-                file.flush()
-            except OSError as error:
-                why = error.strerror or error
-                raise UnwrittenError(f"{trajectory} could not be written ({why}).") from None
-
-        yield record
+    frame = result.atoms.copy()
+    frame.info["step"] = result.steps
+    frame.calc = result.atoms.calc
+    text = io.StringIO()
+    ase.io.write(text, frame, format="extxyz")
+    try:
+        with trajectory.open("a" if result.steps else "w", encoding="utf-8") as file:
+            file.write(text.getvalue())
+    except OSError as error:
+        raise UnwrittenError(f"{trajectory} could not be written ({error.strerror}).") from None
 
 
 @contextmanager

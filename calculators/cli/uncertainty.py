@@ -128,4 +128,6 @@ def _fit_factors(members: list[str], validation: list[str], keys: Keys, output: 
     for name, calibration in found.calibrations.items():
         text = f"{name.removesuffix('_per_atom')}, {calibration.count} errors, {UNITS[name]}"
         print(f"{text}: {calibration}", file=sys.stderr)
+    for note in found.notes:  # labels of another reference, for one, and huge factors from them
+        print(f"note: {note}", file=sys.stderr)
     write_ensemble(output, members, found.calibrations, validation)

@@ -22,7 +22,7 @@ from ase.parallel import world
 
 from ...potentials.graph import read_inputs
 from ...potentials.potential import Potential
-from ..inputs import InputError, check_structure
+from ..inputs import InputError, bare, check_energy, check_structure
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from ..structures import read_last
@@ -66,10 +66,12 @@ class PotentialDriver:
         self._to_ipi, self._to_user = unit_to_internal, unit_to_user
         target = read_device(device)
         potential = load_potential(model, symmetrize=symmetrize)
+        check_energy(potential)
         potential.to(read_dtype(dtype, potential.dtype)).to(target)
         self.potential = potential.requires_grad_(False).eval()
         self.template = template if isinstance(template, Atoms) else read_last(template)
-        opened = self.template.copy()  # its own cell is never used
+        _check_template(self.template)
+        opened = bare(self.template)  # its own cell is never used
         opened.pbc = False
         check_structure(opened, potential, (), "the template")
         self._batch = MovingBatch(potential, float(skin))
@@ -159,8 +161,10 @@ def serve(
         wait: how long to try to connect, s.
 
     Raises:
-        ValueError: nobody listens, or i-PI has another number of atoms.
+        ValueError: nobody listens, i-PI has another number of atoms, or the structure comes from a
+            file of i-PI's own, of which ASE reads no cell.
     """
+    _check_template(atoms)
     atoms.set_constraint()  # or ASE would send forces without those of fixed atoms
     client = _Client(_connect(f"/tmp/ipi_{unix}" if unix else (address, port), wait), len(atoms))
     for _ in client.irun(atoms, use_stress=True):
@@ -216,6 +220,15 @@ def _connect(where: str | tuple[str, int], wait: float) -> socket.socket:
         else:
             return connected
         time.sleep(min(0.2, wait))
+
+
+def _check_template(template: Atoms) -> None:
+    """Refuse i-PI's own xyz: its comment has the cell, which ASE does not see."""
+    if not template.pbc.any() and any(key.startswith(("CELL(", "CELL{")) for key in template.info):
+        raise InputError(
+            "the structure is in i-PI's own xyz, of which ASE reads no cell, so that it would not "
+            "be periodic; give extended XYZ with Lattice= and pbc=."
+        )
 
 
 def _check_number(found: int, expected: int) -> None:

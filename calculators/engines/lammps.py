@@ -31,7 +31,7 @@ from torch import Tensor
 from ...potentials.graph import Graph
 from ...potentials.neighbors import VerletList
 from ...potentials.potential import Potential
-from ..inputs import InputError, check_distances
+from ..inputs import InputError, check_distances, check_energy
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .domains import Domain
@@ -100,8 +100,7 @@ def attach(
     """
     check_simulation(lmp)
     potential = load_potential(model, symmetrize=symmetrize)
-    if "energy" not in potential.properties:
-        raise ValueError(f"the model predicts {', '.join(potential.properties)}, and no energy.")
+    check_energy(potential)
     comm = lmp.get_mpi_comm()
     if symmetrize == "ecse-structure" and comm is not None and comm.size > 1:
         raise ValueError("ecse-structure averages over all atoms together; run it on one rank.")

@@ -94,7 +94,8 @@ def read_script(text: str) -> Script:
             "out, or add others; use Python (pointedge.calculators.engines.lammps.attach)."
         )
     return Script(
-        before="\n".join([*lines[:style], *lines[style + 1 : last], ""]),
+        # As LAMMPS has it, a style replaces the one before.
+        before="\n".join([*lines[:style], "pair_style none", *lines[style + 1 : last], ""]),
         model=model[0],
         elements=words[last][3:],
         after="\n".join([*lines[last + 1 :], ""]),

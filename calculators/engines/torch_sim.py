@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...potentials.neighbors.cells import volumes
 from ...potentials.potential import Potential
-from ..inputs import InputError, check_structure, constant_inputs
+from ..inputs import InputError, check_energy, check_structure, constant_inputs
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .batches import MovingBatch
@@ -189,8 +189,7 @@ class PotentialModel(ModelInterface):  # type: ignore[misc]
 
 def _inputs(potential: Potential, given: dict[str, int | None]) -> dict[str, int]:
     """Values of the inputs of a potential for all structures."""
-    if "energy" not in potential.properties:
-        raise ValueError(f"the model has no energy to simulate, only {potential.properties}.")
+    check_energy(potential)
     inputs = constant_inputs(potential, {k: v for k, v in given.items() if v is not None})
     for name in potential.inputs:
         if name not in inputs:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import typer
 from ase.build import molecule
+from ase.calculators.emt import EMT as EMT  # a model, by name
 from ase.constraints import FixAtoms
 from typer.testing import CliRunner
 
@@ -210,3 +211,11 @@ def test_refusals_come_before_the_run(command, structure, tmp_path):
     assert (tmp_path / "old.xyz").read_text() == "precious"
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"fluid.xyz", "folder.xyz", "old.xyz", "molecule.xyz"}
+
+
+def test_old_steps_stay_where_nothing_could_be_computed(command, structure, tmp_path):
+    (tmp_path / "steps.xyz").write_text("precious")
+    arguments = ("--trajectory", "steps.xyz", "--overwrite")
+    outcome = command(structure, *arguments, model="EMT")
+    assert isinstance(outcome.exception, NotImplementedError)
+    assert (tmp_path / "steps.xyz").read_text() == "precious"

@@ -127,3 +127,20 @@ def test_refusals(tmp_path):
         read_motion(frames)
     with pytest.raises(ValueError, match="2 frames show no motion"):
         read_motion(frames[:2])
+    turned = [Atoms("H", [[0.1 * k % 1, 0, 0]], cell=np.eye(3), pbc=True) for k in range(12)]
+    for k, frame in enumerate(turned):
+        frame.info["time_fs"] = float(k)
+    assert len(read_motion(turned[:10]).time) == 10
+    with pytest.raises(ValueError, match="half a cell up to frame 10; give"):
+        read_motion(turned)
+
+
+def test_senseless_options():
+    motion = oscillators(1000, {"H": 100.0})
+    for fit in ((0.5, 0.2), (0.2, 0.2), (-1.0, 0.5), (0.1, -0.1)):
+        with pytest.raises(ValueError, match="no line goes through lags of"):
+            self_diffusion(motion, "H", fit=fit)
+    with pytest.raises(ValueError, match="blocks is 0; it must be at least 1"):
+        density_of_states(motion, "H", blocks=0)
+    with pytest.raises(ValueError, match="0 frames are later than 100 ps, of a run until 2"):
+        motion.after(100.0)

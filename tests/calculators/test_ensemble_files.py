@@ -1,6 +1,7 @@
 """Ensembles by name and by file."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -19,7 +20,7 @@ from pointedge.calculators.evaluation import evaluate
 from pointedge.calculators.models import make_calculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.calibration import Calibration
-from pointedge.potentials.packaged import packaged_folder
+from pointedge.potentials.packaged import packaged_folder, split_target
 
 from .conftest import bulk, small_potential
 
@@ -167,3 +168,18 @@ def test_members_that_are_not_there(tmp_path):
         write_ensemble(tmp_path / "new.json", ["a", "os:abort"], {}, [])
     with pytest.raises(ValueError, match=r"good.json' is an ensemble itself"):
         make_calculator(f"{path},pet-water")
+
+
+def test_members_of_one_energy_are_named_relative_to_the_file_too(members, tmp_path, monkeypatch):
+    files = saved(members[:2], tmp_path)
+    (tmp_path / "ensembles").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = [f"{file.name}@energy" for file in files]
+    file = tmp_path / "ensembles" / "two.json"
+    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
+    write_ensemble(file, names, {"forces": half}, ["f.xyz"])
+    monkeypatch.chdir(tmp_path.parent)
+    found = [split_target(member) for member in find_ensemble(str(file)).members]
+    assert [(Path(path).resolve(), energy) for path, energy in found] == [
+        (path.resolve(), "energy") for path in files
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.constraints import FixAtoms
 
+from pointedge.calculators import md
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.md import UnstableDynamicsError, run_md
 
@@ -121,3 +124,15 @@ def test_an_unsuitable_structure_is_refused_before_anything_is_written(fluid, tm
 def test_settings_out_of_range(change, message):
     with pytest.raises(ValueError, match=message):
         MDSettings(**change)
+
+
+def test_what_is_too_hot_follows_from_the_start(fluid, tmp_path, monkeypatch):
+    """And not from where a run is resumed: it ends as if it had never stopped."""
+    fluid.set_momenta(30 * np.ones((len(fluid), 3)) * (np.arange(len(fluid)) % 2)[:, None])
+    seen = []
+    monkeypatch.setattr(md, "_instability", lambda atoms, timestep, hottest: seen.append(hottest))
+    run = settings(thermostat="langevin", steps=40)
+    run_md(fluid, replace(run, steps=10), tmp_path)
+    run_md(fluid, run, tmp_path)
+    assert seen[0] > 10 * fluid.get_temperature() / 2 > 3000
+    assert set(seen) == {seen[0]}

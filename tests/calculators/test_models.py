@@ -162,7 +162,7 @@ def test_callable_of_an_installed_module():
         ("healthy_module:", {}, "module healthy_module has no ''"),
         ("healthy_module:constant", {}, "is a int; it has to be a callable"),
         ("healthy_module:number", {}, "returned a int; it has to return an ASE calculator."),
-        ("healthy_module:make", {"dtype": "float32"}, "healthy_module:make takes no dtype=; leave"),
+        ("healthy_module:make", {"dtype": "float32"}, "healthy_module:make has no parameter"),
         ("healthy_module:make", {"symmetrize": "ecse"}, "symmetrize works on potentials of point"),
         (":make", {}, "':make' is not of the form module:callable."),
         (".a:make", {}, "'.a:make' is not of the form module:callable."),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian, Hookean
 
 from pointedge.calculators import PETCalculator, PotentialCalculator
 from pointedge.calculators.relaxation import (
@@ -260,3 +261,17 @@ def strange():
 def test_refusals(make, settings, message):
     with pytest.raises(ValueError, match=message):
         relax(make(), RelaxationSettings(**settings))
+
+
+def test_the_energy_of_a_spring_is_counted_once():
+    """States keep the model's energy; ASE adds the spring's where a structure has it."""
+    atoms = water()
+    atoms.calc = EMT()
+    atoms.set_constraint(Hookean(0, 1, k=5.0, rt=0.5))
+    bare = atoms.copy()
+    bare.set_constraint()
+    bare.calc = EMT()
+    assert atoms.get_potential_energy() > bare.get_potential_energy() + 0.1
+    result = relax(atoms, RelaxationSettings(steps=1))
+    assert result.start.get_potential_energy() == pytest.approx(atoms.get_potential_energy())
+    assert result.start.calc.results["energy"] == pytest.approx(bare.get_potential_energy())

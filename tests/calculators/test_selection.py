@@ -231,3 +231,13 @@ def test_without_features_the_least_sure_come_first():
     chosen = select(Described(frames, {"energy": stds}, none, none[:0], 3, 0, 0), 3)
     assert [one.frame.index for one in chosen] == [1, 2, 0]
     assert [one.left for one in chosen] == pytest.approx([0.5, 0.3, 0.1])
+
+
+def test_a_frame_that_the_model_refuses_is_named():
+    frames = [Frame(atoms, "new.xyz", k) for k, atoms in enumerate(waters(3))]
+    frames[2].atoms.numbers[0] = 79
+    calculator = PETCalculator(small_potential())
+    with pytest.raises(ValueError, match=r"^frame 2 of new\.xyz: atom 0 is Au"):
+        describe(calculator, frames)
+    with pytest.raises(ValueError, match=r"^frame 2 of new\.xyz: atom 0 is Au"):
+        describe(calculator, frames[:2], frames)

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pointedge.calculators.cli import main
 from pointedge.calculators.md import run_md
 from pointedge.potentials import checkpoint
-from pointedge.potentials.files import UnwrittenError, check_writable
+from pointedge.potentials.files import UnwrittenError, check_writable, replacing
 
 from .conftest import small_potential
 from .quick import SoftSpheres, argon, files, settings
@@ -257,3 +257,17 @@ def test_a_trial_of_writing_leaves_what_is_there(tmp_path):
     check_writable(tmp_path / "b")
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_two_who_write_one_file_each_write_a_whole_one(tmp_path):
+    path, mine = tmp_path / "a", tmp_path / "a.partial"
+    mine.write_text("the user's")
+    with replacing(path) as first:
+        first.write(b"first")
+        check_writable(path)
+        with replacing(path) as second:
+            second.write(b"second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert mine.read_text() == "the user's"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.partial"]

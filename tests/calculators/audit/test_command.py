@@ -76,7 +76,7 @@ def test_a_calculator_of_one_precision(tmp_path, monkeypatch):
     done = invoke("single:make", "--elements", "Cu", "--only", "threads")
     assert done.exit_code == 0, done.output
     refused = invoke("single:make", "--elements", "Cu", "--only", "threads", "--dtype", "float32")
-    assert "takes no dtype=" in str(refused.exception)
+    assert "has no parameter 'dtype'" in str(refused.exception)
 
 
 def test_structures_are_taken_or_made(tmp_path):
@@ -148,6 +148,11 @@ def test_a_calculator_that_raises_fails_that_check():
         ([EMT_MODEL, "--elements", "Cu", "--report", "a.gif"], "its suffix has to be"),
         ([EMT_MODEL, "nothing.xyz"], "there is no structure file nothing.xyz"),
         ([EMT_MODEL, "--elements", "U"], "takes none of the structures"),
+        ([EMT_MODEL, "--elements", "cu"], "there is no element 'cu'; give symbols such as"),
+        ([EMT_MODEL, "--elements", "Cu", "--cutoff", "-5"], "--cutoff is -5; it must be positive"),
+        ([EMT_MODEL, "--force-error", "nan"], "--force-error is nan; it must be positive"),
+        ([EMT_MODEL, "--dtype", "float32", "--elements", "Cu"], "has no parameter 'dtype'"),
+        ([EMT_MODEL, "--json", "a.html", "--report", "a.html"], "a.html is named for two outputs"),
     ],
 )
 def test_errors_are_one_sentence(arguments, message):
@@ -175,3 +180,32 @@ def test_an_ensemble_is_judged_by_its_members(monkeypatch):
     assert set(subject.structures["crystal"].numbers) == {1, 8}
     foreign = runner.audit(EMT(), elements=["Cu"])
     assert (foreign.exact, foreign.force_error, foreign.cutoff) == (True, None, None)
+
+
+def test_what_applies_to_one_structure_alone_does_not_hide_a_failure():
+    """A wire has no other cell vectors to choose; the crystal before it has been judged."""
+
+    class Tipped(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            if self.atoms.pbc.all():
+                self.results["energy"] += 1e-3 * self.atoms.cell.lengths().sum()
+
+    wire = bulk("Cu", cubic=True)
+    wire.set_cell(np.diag([0.0, 0.0, 3.6]))
+    wire.pbc = (False, False, True)
+    structures = [bulk("Cu", cubic=True), wire]
+    found = audit(Tipped(), structures, checks=select(["cell_choice", "extensivity"]))
+    verdicts = {finding.check.name: str(finding.status) for finding in found.findings}
+    assert verdicts == {"cell_choice": "fail", "extensivity": "pass"}
+
+
+def test_numbers_that_are_none_are_written():
+    class Lost(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["stress"] = np.full(6, np.nan)
+
+    found = audit(Lost(), [bulk("Cu", cubic=True)], checks=select(["stress", "cell_choice"]))
+    assert found.failed
+    json.dumps(found.to_dict(), allow_nan=False)

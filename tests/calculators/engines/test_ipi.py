@@ -12,6 +12,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.calculators.socketio import SocketServer
 
 from pointedge.calculators import PotentialCalculator
@@ -149,6 +150,23 @@ def test_bad_input(units, potential, tmp_path):
         PotentialDriver(Potential(MomentNetwork()), bulk())
     with pytest.raises(ValueError, match=r"there is no structure file .*none\.xyz"):
         PotentialDriver(potential, tmp_path / "none.xyz")
+    with pytest.raises(ValueError, match="the model predicts dipole, and no energy"):
+        PotentialDriver(small_potential(properties=("dipole",)), bulk())
+    own = tmp_path / "own.xyz"
+    own.write_text("1\n# CELL(abcABC): 3 3 3 90 90 90 Step: 0 positions{angstrom}\nO 0 0 0\n")
+    for start in (lambda: PotentialDriver(potential, own), lambda: next(serve(ase.io.read(own)))):
+        with pytest.raises(ValueError, match="in i-PI's own xyz, of which ASE reads no cell"):
+            start()
+
+
+def test_moments_that_a_file_had_as_results_are_the_templates(units, tmp_path):
+    atoms = bulk()
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, magmoms=np.linspace(-1, 1, 16))
+    ase.io.write(tmp_path / "moments.xyz", atoms)
+    potential = Potential(MomentNetwork())
+    ((energy, _, _),) = ask(PotentialDriver(potential, tmp_path / "moments.xyz"), units, [bulk()])
+    atoms.set_initial_magnetic_moments(np.linspace(-1, 1, 16))
+    assert energy == pytest.approx(PotentialCalculator(potential).get_potential_energy(atoms))
 
 
 def run_ipi(folder, forcefield, beads, *clients):

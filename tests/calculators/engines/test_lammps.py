@@ -17,6 +17,7 @@ from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
 from pointedge.calculators import PETCalculator, PotentialCalculator
+from pointedge.calculators.engines.lammps_input import read_script
 
 from ..conftest import charged_potential
 from . import lammps_runs as runs
@@ -256,3 +257,22 @@ def test_errors_of_a_script_are_one_line(tmp_path):
     assert sentence in done.stderr  # lines of two ranks may be joined by mpirun
     assert "pointedge: " not in done.stderr.replace(sentence, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_pair_style_before_ours_is_replaced():
+    """As a second one is in LAMMPS: its forces do not add to those of the model."""
+    before = "pair_style lj/cut 3\npair_coeff * * 0.01 1.5\nrun 10\n"
+    text = before + "pair_style pointedge pet-water\npair_coeff * * O H\n"
+    assert read_script(text).before == before + "pair_style none\n"
+
+
+def test_forces_of_an_earlier_pair_style_are_gone(tmp_path):
+    script = SCRIPT.format(model="mace-water", elements="O H")
+    earlier = "pair_style lj/cut 3\npair_coeff * * 0.01 1.5\npair_style pointedge"
+    energies = []
+    for text in (script, script.replace("pair_style pointedge", earlier)):
+        Path(tmp_path, "in.water").write_text(text)
+        done = run(1, *COMMAND, "--", "-log", "none", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        energies += [line for line in done.stdout.splitlines() if line.startswith("energy")]
+    assert energies[0] == energies[1]
