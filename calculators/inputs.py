@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
-from ..potentials.graph import DEFAULT_INPUTS, Graph
+from ..potentials.graph import DEFAULT_INPUTS, Graph, input_range
 from ..potentials.neighbors.cells import SMALLEST_SPAN, volume
 from ..potentials.spins import keep_moments, magnetic_moments, stored_moments
 
@@ -160,10 +160,9 @@ def _span(unit_vectors: np.ndarray) -> float:
 def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> None:
     if name == "magmoms":
         try:
-            moments = magnetic_moments(atoms)
+            magnetic_moments(atoms)
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
-        _check_finite(moments, f"{where}: the magnetic moment of atom", "μ_B")
         return
     value = np.asarray(atoms.info.get(name, DEFAULT_INPUTS[name]))
     number = value.shape == () and value.dtype.kind in "iufb" and np.isfinite(value)
@@ -171,7 +170,7 @@ def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> N
         raise InputError(
             f"{where}: atoms.info[{name!r}] must be a whole number, not {atoms.info[name]!r}."
         )
-    low, high = input_range(potential, name)
+    low, high = input_range(potential.network.to_config(), name)  # type: ignore[operator]
     if not low <= value <= high:
         raise InputError(
             f"{where}: atoms.info[{name!r}] is {value}, but the model knows {name} from {low} to "
@@ -192,22 +191,13 @@ def constant_inputs(potential: Potential, given: Mapping[str, float]) -> dict[st
             if value != DEFAULT_INPUTS[name]:
                 raise ValueError(f"the model reads no {name}; leave it out.")
             continue
-        low, high = input_range(potential, name)
+        low, high = input_range(potential.network.to_config(), name)  # type: ignore[operator]
         if not low <= value <= high or value % 1 != 0:
             raise ValueError(
                 f"{name} is {value}, and the model knows whole numbers from {low} to {high} only."
             )
         found[name] = int(value)
     return found
-
-
-def input_range(potential: Potential, name: str) -> tuple[float, float]:
-    """Smallest and largest value of a per-structure input that the potential takes."""
-    config: dict[str, Any] = potential.network.to_config()  # type: ignore[operator]
-    if name == "charge":
-        limit = config.get("max_charge", np.inf)
-        return -limit, limit
-    return 1, config.get("max_spin_multiplicity", np.inf)
 
 
 def symbol(number: int) -> str:

@@ -53,6 +53,11 @@ def name_of(network: Any) -> str:
     for name, (_, attribute) in ARCHITECTURES.items():
         if attribute == kind:
             return name
+    if hasattr(network, "backbone"):
+        raise ValueError(
+            f"a symmetrised potential ({kind}) is not written; save the one that it was made of, "
+            "and give symmetrize= where it is used."
+        )
     raise ValueError(f"{kind} is not a registered architecture; add it to ARCHITECTURES.")
 
 
@@ -64,8 +69,17 @@ def save(potential: Potential, path: str | Path) -> None:
     digest of all this and of the tensors, by which :func:`load` notices damage.
 
     Raises:
+        ValueError: the network is none that :func:`load` makes, or the auxiliary one has another
+            type of numbers.
         UnwrittenError: the disk is full, or the like; an older file is whole.
     """
+    if potential.auxiliary is not None:
+        other = next(potential.auxiliary.parameters()).dtype
+        if other != potential.dtype:
+            raise ValueError(
+                f"the network is {potential.dtype} and its auxiliary one {other}; convert both, as "
+                "potential.to(dtype) does."
+            )
     description = json.loads(json.dumps(description_of(potential)))  # as it will be read
     tensors = {k: v.detach().cpu().contiguous() for k, v in plain_tensors(potential).items()}
     description[DIGEST] = digest_of(description, tensors)
@@ -191,7 +205,7 @@ def _built(
     # files before these were invented have none
     auxiliary, rigidity = description.get("auxiliary"), description.get("rigidity")
     try:
-        config = {**description["config"], **changes}
+        config = _changed(description["config"], changes)
         with _at_most(10 * numbers + 10_000):
             return Potential(
                 _network({**description, "config": config}),
@@ -207,6 +221,17 @@ def _built(
         raise CheckpointError(
             f"{path} describes no network that can be built ({type(error).__name__}: {reason})."
         ) from None
+
+
+def _changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes; those of a part, such as frames, change one by one."""
+    found = {**config, **changes}
+    for name, new in changes.items():
+        old = config.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            same = new.get("method", old.get("method")) == old.get("method")
+            found[name] = {**old, **new} if same else new
+    return found
 
 
 @contextmanager

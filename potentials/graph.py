@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -211,6 +211,14 @@ def read_inputs(
             known = (*DEFAULT_INPUTS, "magmoms")
             raise ValueError(f"unknown input {name!r}; {did_you_mean(name, known)}")
     return tensors
+
+
+def input_range(config: Mapping[str, Any], name: str) -> tuple[float, float]:
+    """Smallest and largest charge or spin that a network with these settings takes."""
+    if name == "charge":
+        limit = config.get("max_charge", np.inf)
+        return -limit, limit
+    return 1, config.get("max_spin_multiplicity", np.inf)
 
 
 def _whole_number(atoms: Atoms, name: str) -> int:

@@ -140,7 +140,7 @@ def reverse_edges(centers: Tensor, neighbors: Tensor, shifts: Tensor, num_atoms:
     """Position (E,) of the edge (j, i, -S) for each edge (i, j, S) of a full list.
 
     Both ways of reading an edge are sorted by the same key; equal ranks belong together. The key
-    has two words (21 bits for each shift, then i·N + j), so that it cannot overflow.
+    has two words: 21 bits for each shift, as far as a neighbour list goes, then i·N + j.
     """
     if len(centers) == 0:
         return centers

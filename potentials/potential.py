@@ -20,6 +20,7 @@ from .derivatives import (
 from .graph import Graph
 from .outputs import DIRECT, Outputs, along
 from .rigidity import Rigidity
+from .species import refuse_no_element
 from .zbl import ZBL
 
 
@@ -134,6 +135,7 @@ class Potential(nn.Module):
         self.information = dict(information or {})
         table = torch.zeros(119, dtype=torch.float64)
         for number, energy in (baseline or {}).items():
+            refuse_no_element(int(number))
             table[int(number)] = energy
         self.register_buffer("baseline", table)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
@@ -184,9 +186,17 @@ class Potential(nn.Module):
         """Predict a batch; ``create_graph`` keeps results differentiable in the weights.
 
         Raises:
-            ValueError: derivatives of an energy that the network does not predict.
+            ValueError: derivatives of an energy that the network does not predict, or in torch's
+                inference mode, which has none; a graph without atoms.
         """
         derivatives = forces or virial
+        if graph.num_atoms == 0:
+            raise ValueError("the graph has no atoms; give at least one.")
+        if derivatives and torch.is_inference_mode_enabled():
+            raise ValueError(
+                "torch.inference_mode() lets nothing be differentiated, and forces would be zero; "
+                "leave it out, or use torch.no_grad()."
+            )
         if derivatives and "energy" not in self.properties:
             raise ValueError(
                 f"the model predicts {', '.join(self.properties)}, and no energy to differentiate; "
@@ -230,7 +240,15 @@ class Potential(nn.Module):
         """What energies of atoms are linear in (N, F), float64; of networks that have such.
 
         They describe environments, for selections and maps, and uncertainties are made of them.
+
+        Raises:
+            ValueError: the network has none.
         """
+        if not hasattr(self.network, "last_layer_features"):
+            raise ValueError(
+                f"a {type(self.network).__name__} shows no features, which uncertainties are made "
+                "of; take a PET or MACE without symmetrisation, or an ensemble."
+            )
         with torch.no_grad():
             vectors = graph.edge_vectors().to(torch.float64)
             found: Tensor = self.network.last_layer_features(graph, vectors)  # type: ignore[operator]

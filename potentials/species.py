@@ -8,6 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LARGEST_NUMBER = 118
+
+
+def refuse_no_element(number: int) -> None:
+    """Raise ValueError for what is no atomic number."""
+    if not 1 <= number <= LARGEST_NUMBER:
+        raise ValueError(f"there is no element {number}; atomic numbers are 1 to {LARGEST_NUMBER}.")
+
 
 def species_index(species: Sequence[int]) -> Tensor:
     """Table (119,) from atomic number to index; unknown elements have an index out of range."""

@@ -48,7 +48,7 @@ def magnetic_moments(atoms: Atoms) -> np.ndarray:
     """Moments (N, 3) in μ_B of a structure, which is only read; signed numbers (N,) lie along z.
 
     Raises:
-        ValueError: there are none, or their shape is neither (N,) nor (N, 3).
+        ValueError: there are none, they are not finite, or their shape is neither (N,) nor (N, 3).
     """
     found = stored_moments(atoms)
     if found is None:
@@ -57,6 +57,12 @@ def magnetic_moments(atoms: Atoms) -> np.ndarray:
             "atoms.set_initial_magnetic_moments([...]), zeros where there are none, in μ_B."
         )
     key, moments = found[0], np.asarray(found[1], dtype=float)
+    if not np.isfinite(moments).all():
+        row = int(np.argwhere(~np.isfinite(moments))[0, 0])
+        raise ValueError(
+            f"the magnetic moment {key!r} of atom {row} is {moments[row].tolist()} μ_B, which is "
+            "not finite; check the file or step that it came from."
+        )
     if moments.shape == (len(atoms),):
         return np.pad(moments[:, None], ((0, 0), (2, 0)))
     if moments.shape == (len(atoms), 3):

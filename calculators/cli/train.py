@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+# Of torchrun, SLURM and Lightning; all are zero in the first process of a run.
+RANKS = ("RANK", "GROUP_RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+
 
 def train(
     config: Annotated[
@@ -44,7 +47,7 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     settings = TrainingConfig.from_yaml(config, overrides)
-    first = int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0)) == 0
+    first = not any(int(os.environ.get(name, 0)) for name in RANKS)
     try:
         run(
             settings,
@@ -58,6 +61,10 @@ def train(
         if first:  # the others say the same, and a failure of theirs would end the first
             print(f"pointedge: {stopped}", file=sys.stderr)
             raise typer.Exit(stopped.exit_code) from None
+    except (ValueError, OSError):
+        if first:  # so do these
+            raise
+        raise typer.Exit(2) from None
     else:
         if first:
             print(output / "best.safetensors")

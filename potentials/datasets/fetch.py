@@ -38,26 +38,36 @@ def fetch(name: str, folder: Path, report: Callable[[str], None] = print) -> lis
                 report(f"{file}: this download has not been tried before")
             _download(file, entry, path, report)
         else:
-            check(path, entry)
-            known = "checksum right" if entry.sha256 else "no checksum is known"
-            report(f"{file}: {path}, {known}")
+            report(f"{file}: {path}, {check(path, entry)}")
         paths.append(path)
     return paths
 
 
-def check(path: Path, entry: DataFile) -> None:
-    """Raise ValueError if a file is not what the registry says, to the digits of its frames."""
+def check(path: Path, entry: DataFile) -> str:
+    """Say how a file compares with the registry, by bytes, or to the digits of its frames.
+
+    Raises:
+        ValueError: it is damaged, or another file. One made of sources that have more frames by now
+            is what a download brings, and told.
+    """
     if entry.sha256 is None:
-        return
+        return "no checksum is known"
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
-            return
-    if entry.content is not None and _content(path) == entry.content:
-        return
+            return "checksum right"
+    found = _hashes(path)
+    if entry.content is not None and data_hash(found) == entry.content:
+        return "the frames of the registry"
+    if entry.converter is not None and len(found) > (entry.frames or len(found)):
+        return f"{len(found)} frames{_other(entry)}"
     raise ValueError(
         f"{path} has another SHA-256 than the registry, and other frames; remove it, and fetch it "
         "again, or give your own file another name."
     )
+
+
+def _other(entry: DataFile) -> str:
+    return f"; these are not just the {entry.frames} that the registry's errors refer to"
 
 
 def _download(file: str, entry: DataFile, path: Path, report: Callable[[str], None]) -> None:
@@ -85,15 +95,13 @@ def _download(file: str, entry: DataFile, path: Path, report: Callable[[str], No
             with replacing(path) as target:
                 target.write(converted.read_bytes())
             count = f"{len(frames)} frames"
-            if entry.content is not None and _content(path) != entry.content:
-                count += (
-                    f"; these are not just the {entry.frames} that the registry's errors refer to"
-                )
+            if entry.content is not None and data_hash(_hashes(path)) != entry.content:
+                count += _other(entry)
             report(f"{file}: {path}, {count}")
 
 
-def _content(path: Path) -> str | None:
+def _hashes(path: Path) -> list[str]:
     try:
-        return data_hash(frame_hash(atoms) for atoms in ase.io.iread(path, ":"))
+        return [frame_hash(atoms) for atoms in ase.io.iread(path, ":")]
     except Exception:  # readers of ASE raise anything; what cannot be read is not what it should be
-        return None
+        return []

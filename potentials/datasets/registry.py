@@ -109,7 +109,7 @@ def local_path(file: str) -> Path | None:
 
 @cache
 def known_test_frames() -> dict[str, str]:
-    """Known test splits by the hashes of their frames, see :func:`.hashes.frame_hash`."""
+    """Known test splits by the geometries of their frames, see :func:`.hashes.frame_hash`."""
     found = {}
     for file in sorted((files("pointedge.data") / "test_splits").iterdir(), key=lambda f: f.name):
         title, *hashes = file.read_text().splitlines()

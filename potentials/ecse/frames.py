@@ -64,7 +64,12 @@ def make_frames(
             the structure of each atom, as in the research code; default: every atom for itself,
             which alone is local and extensive.
         num_groups: how many groups there are, where ``group`` is given.
+
+    Raises:
+        ValueError: centres do not ascend; looked at on a CPU only, since a GPU would be waited for.
     """
+    if centers.device.type == "cpu" and (centers.diff() < 0).any():
+        raise ValueError("edges are not sorted by their centres; sort them, as Graph has them.")
     environments = Environments.of(vectors, centers, num_atoms, cutoff, species, group, num_groups)
     if isinstance(settings, ScoreSettings):
         return frames_by_scores(environments, settings)

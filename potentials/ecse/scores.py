@@ -136,9 +136,14 @@ def _auxiliary_scores(
 ) -> Tensor:
     """Scores (N,) of the auxiliary network."""
     centers = environments.centers
-    total = rho.new_ones(environments.num_atoms).index_add(0, centers, 2 * rho.exp())
-    total = total.index_add(0, centers[first], (rho[first] + rho[second]).exp())
-    return total.log() - settings.auxiliary
+    ends, both = centers[first], rho[first] + rho[second]
+    # log(1 + Σ 2 exp ρ + Σ exp(ρ + ρ')), its largest term taken out, or a wide cutoff overflows.
+    largest = rho.new_zeros(environments.num_atoms)
+    largest = largest.scatter_reduce(0, centers, rho.detach(), "amax")
+    largest = largest.scatter_reduce(0, ends, both.detach(), "amax")
+    total = (-largest).exp().index_add(0, centers, 2 * (rho - largest[centers]).exp())
+    total = total.index_add(0, ends, (both - largest[ends]).exp())
+    return largest + total.log() - settings.auxiliary
 
 
 @torch.no_grad()

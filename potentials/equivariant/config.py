@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ..plain import checked, refuse_out_of_range
+from ..species import refuse_no_element
 from ..suggestions import refuse_misspelt
 from .irreps import SCALAR, Irrep, Irreps
 from .messages import paths
@@ -57,6 +58,8 @@ class EquivariantConfig:
         object.__setattr__(self, "species", tuple(sorted(int(z) for z in self.species)))
         if not self.species or len(set(self.species)) != len(self.species):
             raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
+        for number in self.species:
+            refuse_no_element(number)
         refuse_misspelt("convention", self.convention, (CONVENTION,))
         refuse_out_of_range(
             self,

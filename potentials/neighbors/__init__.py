@@ -2,7 +2,7 @@
 
 The contract, the same for every backend. Input is a batch of B structures with N atoms in all:
 
-    positions  (N, 3) float32 or float64, Å; anywhere, also outside the cell
+    positions  (N, 3) float32 or float64, Å; also outside the cell, up to 65536 cells
     cell       (B, 3, 3) float, Å; rows are lattice vectors; rows of open axes are ignored
     pbc        (B, 3) bool; which lattice vectors are periodic
     cutoff     float, Å
@@ -22,8 +22,8 @@ decided in float64 for the positions as they are given. Both directions are list
 centre itself are, the centre itself is not, and the number of neighbours has no limit.
 
 Errors are ``ValueError``: arguments whose shapes, types or devices disagree, a cutoff that is not a
-positive finite number, a position that is not finite, a cell vector along a periodic axis that is
-zero, not finite, or linearly dependent on the others, and an unknown backend.
+positive finite number, a position that is not finite or farther away, a cell vector along a
+periodic axis that is zero, not finite, or linearly dependent on the others, and an unknown backend.
 """
 
 from .search import Backend, neighbor_list

@@ -38,7 +38,7 @@ def search(
     before = torch.cumsum(runs.count, 0) - runs.count
     total = (before[-1] + runs.count[-1]).unsqueeze(0)
     facts = torch.cat(
-        [find_invalid(positions, cell, pbc), before[:: _BLOCK * RUNS_PER_ATOM], total]
+        [find_invalid(positions, cell, pbc, structure), before[:: _BLOCK * RUNS_PER_ATOM], total]
     )
     bad_atom, bad_structure, *offsets = facts.tolist()
     raise_if_invalid(bad_atom, bad_structure, len(positions), len(cell))

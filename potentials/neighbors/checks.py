@@ -12,6 +12,8 @@ from ..suggestions import did_you_mean
 
 # Periodic cell vectors, scaled to unit length, must span more than the square root of this.
 _SMALLEST_GRAM_DETERMINANT = 1e-13
+# Shortest cell vectors from the origin; images are counted in 21 bits where edges are paired.
+_FARTHEST = 2.0**16
 
 
 def check_cutoff(cutoff: float) -> float:
@@ -52,13 +54,17 @@ def check_arguments(positions: Tensor, cell: Tensor, pbc: Tensor, structure: Ten
             )
 
 
-def find_invalid(positions: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
+def find_invalid(positions: Tensor, cell: Tensor, pbc: Tensor, structure: Tensor) -> Tensor:
     """Find what no list can be built from, without leaving the device.
 
-    Returns (2,) int64: the first atom whose position is not finite (or N), and the first structure
-    whose periodic cell vectors are zero, not finite or linearly dependent (or B).
+    Returns (2,) int64: the first atom whose position is not finite or 65536 cells away (or N), and
+    the first structure whose periodic cell vectors are zero, not finite or linearly dependent (or
+    B).
     """
-    finite = torch.isfinite(positions).all(dim=1)
+    lengths = torch.linalg.vector_norm(cell, dim=-1).masked_fill(~pbc, torch.inf)
+    limits = (_FARTHEST * lengths.amin(dim=1)).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    near = torch.isfinite(positions).all(dim=1)
+    near &= positions.abs().amax(dim=1) <= limits.clamp_min(_FARTHEST)[structure]
     unit = torch.where(pbc.unsqueeze(-1), cell, 0.0)
     unit = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True).clamp_min(1e-12)
     gram = unit @ unit.mT
@@ -67,15 +73,15 @@ def find_invalid(positions: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     xy, yz, zx = gram[:, 0, 1], gram[:, 1, 2], gram[:, 2, 0]
     determinant = one * two * three + 2 * xy * yz * zx - one * yz**2 - two * zx**2 - three * xy**2
     regular = determinant > _SMALLEST_GRAM_DETERMINANT
-    return torch.stack([first(~finite), first(~regular)])
+    return torch.stack([first(~near), first(~regular)])
 
 
 def raise_if_invalid(atom: int, structure: int, atoms: int, structures: int) -> None:
     """Raise the error that belongs to the two indices of :func:`find_invalid`, if any."""
     if atom < atoms:
         raise ValueError(
-            f"The position of atom {atom} (of {atoms} in the batch) is not finite; "
-            "check the step or file that it came from."
+            f"The position of atom {atom} (of {atoms} in the batch) is not finite, or more "
+            "than 65536 cells away; check the step or file that it came from."
         )
     if structure < structures:
         raise ValueError(

@@ -46,7 +46,7 @@ def neighbor_list(
         check_structure(structure, len(cell))
     if name == "torch":
         return cell_list.search(positions, cell, pbc, cutoff, structure)
-    atom, broken = find_invalid(positions, cell, pbc).tolist()
+    atom, broken = find_invalid(positions, cell, pbc, structure).tolist()
     raise_if_invalid(atom, broken, len(positions), len(cell))
     search = vesin.search if name == "vesin" else matscipy.search
     return search(positions, cell, pbc, cutoff, structure)

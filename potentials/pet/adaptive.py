@@ -50,7 +50,8 @@ def _solver(
         low = torch.where(excess < 0, radius, low)
         high = torch.where(excess < 0, high, radius)
         newton = radius - excess / slope
-        inside = (newton >= low) & (newton <= high)  # closed: a root found is kept
+        # On an end of the bracket, which is no root, it would go from end to end for ever.
+        inside = ((newton > low) & (newton < high)) | (newton == radius)  # a root found is kept
         radius = torch.where(inside, newton, 0.5 * (low + high))
     _, slope = _count(centers, fixed, radius, target, largest, width)
     excess, _ = _count(centers, distances, radius, target, largest, width)

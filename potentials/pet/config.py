@@ -10,6 +10,7 @@ from ..ecse.frames import FrameSettings, frame_settings
 from ..ecse.scores import ScoreSettings
 from ..outputs import RANKS
 from ..plain import checked, refuse_out_of_range
+from ..species import refuse_no_element
 from ..suggestions import did_you_mean, refuse_misspelt
 
 AT_LEAST_ONE = (
@@ -103,6 +104,8 @@ class PETConfig:
         object.__setattr__(self, "species", tuple(sorted(int(z) for z in self.species)))
         if not self.species or len(set(self.species)) != len(self.species):
             raise ValueError(f"species must be distinct atomic numbers, not {self.species}.")
+        for number in self.species:
+            refuse_no_element(number)
         object.__setattr__(self, "properties", tuple(self.properties))
         for name in self.properties:
             refuse_misspelt("property", name, RANKS)

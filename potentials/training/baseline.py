@@ -44,7 +44,8 @@ class CompositionFit:
             return line
         rest = len(self.undetermined) - len(free)
         return (
-            f"{line}; no composition tells {' or '.join(free)}{f' or {rest} more' if rest else ''}"
+            f"{line}; these compositions leave {' and '.join(free)}"
+            f"{f' and {rest} more' if rest else ''} free"
         )
 
 
@@ -59,37 +60,44 @@ def fit_baseline(
     """Energy of each species in eV: :func:`composition_fit` of energies minus ``offset``.
 
     Where compositions are linearly dependent (pure water, say) the solution of least norm is
-    taken: only the sum over a structure then has a meaning. Empty if no energy is known.
+    taken: only the sum over a structure then has a meaning. Frames count by their weights, and
+    those without any of the species not at all. Empty if no energy is known.
     """
-    numbers = torch.tensor(species)
-    counts, energies = [], []
+    numbers = torch.tensor(species, dtype=torch.int64)
+    parts, energies, weights = [], [], []
     for batch in batches:
-        counts.append((batch.graph.species[:, None] == numbers).sum(0))
+        parts.append((batch.graph.species[:, None] == numbers).sum(0))
         energies.append(batch.energy)
-    found = torch.cat(energies) - offset
-    known = ~torch.isnan(found)
+        weights.append(batch.weight)
+    counts, found, weight = torch.stack(parts), torch.cat(energies) - offset, torch.cat(weights)
+    known = ~torch.isnan(found) & (weight > 0) & (counts.sum(1) > 0)
     if not known.any():
         return {}
-    fit = composition_fit(torch.stack(counts).double()[known].numpy(), found[known].numpy())
+    fit = composition_fit(
+        counts[known].double().numpy(), found[known].numpy(), weight[known].numpy()
+    )
     return dict(zip(species, fit.energies.tolist(), strict=True))
 
 
-def composition_fit(counts: np.ndarray, energies: np.ndarray) -> CompositionFit:
+def composition_fit(
+    counts: np.ndarray, energies: np.ndarray, given: np.ndarray | float = 1.0
+) -> CompositionFit:
     """Fit energies (F,) in eV by a sum over species with counts (F, S) of atoms.
 
-    Frames are weighted by one over their number of atoms, so that a large frame does not count more
-    than many small ones, and by how far they are from the fit (Huber), so that a few energies far
-    off, of isolated atoms say, do not move the others.
+    Frames are weighted as ``given`` (F,), positive; by one over their number of atoms, so that a
+    large frame does not count more than many small ones; and by how far they are from the fit
+    (Huber), so that a few energies far off, of isolated atoms say, do not move the others.
     """
     per_atom = 1 / counts.sum(axis=1)
-    weights = per_atom
+    factors = np.sqrt(given) * per_atom
+    weights = factors
     solution = np.zeros(counts.shape[1])
     for _ in range(MOST_ITERATIONS):
         before = solution
         solution = np.linalg.lstsq(weights[:, None] * counts, weights * energies, rcond=NO_RANK)[0]
         rest = np.abs(per_atom * (energies - counts @ solution))
         far = np.maximum(rest / (HUBER * 1.4826 * max(np.median(rest), TINY)), 1)
-        weights = per_atom / np.sqrt(far)
+        weights = factors / np.sqrt(far)
         if np.allclose(counts @ (solution - before), 0, atol=TINY):
             break
     upper = np.linalg.qr(counts, mode="r")

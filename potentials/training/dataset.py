@@ -25,7 +25,7 @@ from .summary import Summarizer, Summary
 
 CHUNK = 2000  # atoms
 KEYS = {*(f"{label}_key" for label in LABELS), "magmoms_key", "weight_key", "group_weights"}
-CACHE_FORMAT = 3  # to be raised when columns change their meaning
+CACHE_FORMAT = 4  # to be raised when columns change their meaning
 PER_ATOM = ("positions", "species", "magmoms", "forces", "degree")
 PER_EDGE = ("neighbors", "shifts")
 DIGESTED = ("hash", "pbc", *LABELS, "weight")
@@ -83,6 +83,10 @@ class FrameDataset(Sequence[Batch]):
     def species(self) -> tuple[int, ...]:
         """Atomic numbers, ascending."""
         return tuple(np.unique(self._columns["species"]).tolist())
+
+    def inputs(self, name: str) -> np.ndarray:
+        """(F,) "charge" or "spin" of the frames, of those that were read."""
+        return self._columns[name]
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -214,7 +218,7 @@ def _collect(
 ) -> tuple[Summary, str]:
     """Write all frames, each looked at once; returns what they are, and their digest."""
     summarizer, digest = Summarizer(name, cutoff), ColumnsHash()
-    keys = keys_of(data)
+    keys, weighted = keys_of(data), data.weight_key is None
     groups = {key: set(factors) for key, factors in data.group_weights.items()}
     for chunk in _chunks(frames):
         names = [str(frame) for frame in chunk]
@@ -224,6 +228,7 @@ def _collect(
         weights = [frame.weight * frame_weight(frame.atoms, data, str(frame)) for frame in chunk]
         for key, values in groups.items():
             values -= {str(a.info.get(key)) for a in structures}
+        weighted = weighted or any(data.weight_key in a.info for a in structures)
         try:
             batch = with_labels(structures, labels, weights, cutoff, inputs)
         except ValueError:
@@ -240,6 +245,11 @@ def _collect(
                 f"data.group_weights has {key} {', '.join(sorted(values))}, but no training frame"
                 " does; leave it out, or correct it."
             )
+    if name == "training" and not weighted:
+        raise ValueError(
+            f"data.weight_key is {data.weight_key!r}, which no training frame has in its info; "
+            "correct it, or leave it out."
+        )
     return summarizer.finish(), digest.hexdigest()
 
 
@@ -282,7 +292,7 @@ def _rows(batch: Batch, hashes: Sequence[str]) -> Columns:
     rows = {name: value.numpy() for name, value in tensors.items() if value is not None}
     return {
         **{name: array.astype(NARROW.get(name, array.dtype)) for name, array in rows.items()},
-        "hash": np.array([digest.encode() for digest in hashes], dtype="S16"),
+        "hash": np.array([digest.encode() for digest in hashes], dtype="S24"),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from .. import checkpoint
@@ -92,15 +93,30 @@ def _load(name: str, folder: Path) -> Potential:
     return checkpoint.load(path)
 
 
-def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -> Potential:
+def started_from(
+    config: TrainingConfig,
+    folder: Path,
+    species: Iterable[int],
+    *,
+    kept: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Potential:
     """The potential of ``start_from``, with the species that the data add, ready to be trained.
+
+    Args:
+        config: of the run.
+        folder: where files are looked for first.
+        species: atomic numbers of the data.
+        kept: a copy of what it was when the run began, which is taken instead.
+        report: told what of the checkpoint is not of the weights to come.
 
     Raises:
         ValueError: there is no such checkpoint, or it contradicts the configuration; it does not
             know a species; or the method is not for its architecture.
     """
     assert config.start_from is not None
-    potential = load_start(config.start_from, folder, config.model)
+    start = config.start_from if kept is None else str(kept.absolute())
+    potential = load_start(start, folder, config.model)
     named = ", ".join(_names(config.start_from))
     found = {
         "architecture": checkpoint.name_of(potential.network),
@@ -111,14 +127,18 @@ def started_from(config: TrainingConfig, folder: Path, species: Iterable[int]) -
             raise ValueError(
                 f"{name} is {getattr(config, name)}, but {named} has {value}; leave it out."
             )
+    lost = {"auxiliary": potential.auxiliary, "uncertainty": potential.rigidity}
+    for name, part in lost.items():
+        if part is not None and not getattr(config, name):
+            report(f"the {name} of {named} is of its weights, and left out; {name}: true fits one")
     potential.auxiliary = potential.rigidity = None  # they were fitted to other weights ...
     for name in OF_WEIGHTS:  # ... and what these were worth is no news of the new ones
         potential.information.pop(name, None)
     new = sorted(set(species) - set(potential.species))
     if new and not config.fine_tuning.add_species:
+        symbols = ", ".join(chemical_symbols[z] for z in new)
         raise ValueError(
-            f"{named} does not know species {new}; set fine_tuning.add_species=true to"
-            " give it those."
+            f"{named} does not know {symbols}; set fine_tuning.add_species=true to give it those."
         )
     if new:
         potential = with_species(potential, new)
@@ -242,9 +262,7 @@ def start_baseline(
     counts = torch.stack(
         [(b.graph.species[:, None] == torch.tensor(fitted)).sum(0) for b in chosen]
     )
-    having = torch.nonzero(counts.sum(1))[:, 0]
-    if len(having):
-        change = fit_baseline(fitted, [chosen[k] for k in having], predicted[having])
+    if change := fit_baseline(fitted, chosen, predicted):
         energies = torch.tensor([change[z] for z in fitted], dtype=predicted.dtype)
         potential.baseline[list(fitted)] += energies
         predicted = predicted + counts.to(energies.dtype) @ energies
@@ -261,10 +279,10 @@ def start_baseline(
 
 
 def _sample(batches: Sequence[Batch], species: Sequence[int]) -> list[Batch]:
-    """Frames with energies: of those with each species, some evenly spaced ones."""
+    """Frames with energies that count: of those with each species, some evenly spaced ones."""
     having: dict[int, list[int]] = {z: [] for z in species}
     for k, batch in enumerate(batches):
-        if not batch.energy.isnan().any():
+        if batch.weight.any() and not batch.energy.isnan().any():
             for number in batch.graph.species.unique().tolist():
                 having[number].append(k)
     chosen = {k for ks in having.values() for k in ks[:: -(-len(ks) // BASELINE_FRAMES) or 1]}

@@ -33,6 +33,7 @@ class RunFolder:
 
     ======================  ========================================================================
     config.yaml             the resolved configuration, every default written out
+    start.safetensors       what start_from was when the run began, should that file change
     log/metrics.csv         losses, errors and learning rates by step
     best.safetensors        the averaged weights of the best validation so far: the trained model
     last.pt                 the state to resume from: everything that decides the steps to come
@@ -51,6 +52,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.start = path / "start.safetensors"
         self.log = path / "log" / "metrics.csv"
         self.best = path / "best.safetensors"
         self.last = path / "last.pt"
@@ -85,7 +87,7 @@ class RunFolder:
             ValueError: the folder holds a run with other settings, which are named; or files that
                 would be replaced, and no state of a run.
         """
-        if not self._has_state():
+        if not self.has_state():
             self._refuse_to_replace(config)
         elif self.config.exists():
             changed = self._changes(config)
@@ -111,7 +113,7 @@ class RunFolder:
         Raises:
             ValueError: there are states, but none can be read, or by another version only.
         """
-        if (self.path / "last.ckpt").exists() and not self._has_state():
+        if (self.path / "last.ckpt").exists() and not self.has_state():
             raise self._other_version()
         problems = []
         for path in (self.last, self.previous):
@@ -132,7 +134,7 @@ class RunFolder:
 
     def gentler(self) -> str:
         """How to train with a lower learning rate, which a run that goes on cannot have."""
-        if not self._has_state():
+        if not self.has_state():
             return "lower optimization.learning_rate"
         start = f"start_from={self.best.absolute()} and " if self.best.exists() else ""
         return (
@@ -175,7 +177,8 @@ class RunFolder:
             "resume; choose another folder (start_from trains its best.safetensors on)."
         )
 
-    def _has_state(self) -> bool:
+    def has_state(self) -> bool:
+        """Whether there is a run to go on from."""
         return self.last.exists() or self.previous.exists()
 
     def _changes(self, config: TrainingConfig) -> list[str]:

@@ -34,10 +34,6 @@ class Residual:
         rows = penalty(self.errors).flatten(1).sum(1)
         return torch.stack([(self.weight * rows).sum(), self.known.sum().to(rows.dtype)])
 
-    def rmse(self) -> Tensor:
-        """Root mean square of all components, without weights; 0 if there is none."""
-        return (self.errors.square().sum() / self.known.sum().clamp(min=1)).sqrt()
-
 
 def residuals(
     prediction: Prediction, batch: Batch, labels: Sequence[str] = LABELS

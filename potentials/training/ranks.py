@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
@@ -33,6 +34,10 @@ def launch(device: str, devices: int, num_nodes: int) -> Fabric:
         ValueError: the device is not there, or the environment has another number of processes.
     """
     kind, _, index = device.partition(":")
+    if index and not index.isdecimal():
+        raise ValueError(f"there is no device {device}; give cpu, cuda, or cuda:1 for the second.")
+    if kind == "cpu":
+        index = ""  # there is one only
     if index and devices > 1:
         raise ValueError(f"device {device} is one device, not {devices}; leave its number out.")
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -48,9 +53,27 @@ def launch(device: str, devices: int, num_nodes: int) -> Fabric:
             plugins=[environment()],
         )
         fabric.launch()
-    except (MisconfigurationException, RuntimeError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError) as error:
         raise ValueError(f"device {device}: {' '.join(str(error).split())}") from None
     return fabric
+
+
+@contextmanager
+def ends_all(fabric: Fabric) -> Iterator[None]:
+    """End all ranks where the first fails: alone, they would wait for it, or fail with less to say.
+
+    Raises:
+        SystemExit: on the others; the first raises what it has to say.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        several = fabric.world_size > 1
+        of_first = fabric.broadcast(failed) if several else failed
+        if of_first and not failed:
+            raise SystemExit(2)
 
 
 def environment() -> ClusterEnvironment:

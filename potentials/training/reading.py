@@ -15,6 +15,7 @@ import ase.io
 from ase import Atoms
 from ase.db.row import AtomsRow
 
+from ..datasets.hashes import GEOMETRY
 from ..datasets.registry import FOLDER, local_folders, nearest, registered
 from .settings import Frames
 from .slices import parse_slice
@@ -52,14 +53,20 @@ def iterate_frames(selection: Frames | Sequence[Frames], folder: Path) -> Iterat
         ValueError: a file cannot be read or is empty, or a selection has no frame.
     """
     for one in [selection] if isinstance(selection, Frames) else selection:
-        found = False
+        found, unseen = False, set(one.unless)
         for frame in _taken(one, lambda one=one: _kept(one, folder)):  # type: ignore[misc]
+            unseen -= frame.atoms.info.keys()
             if any(_alike(frame.atoms.info.get(k), v) for k, v in one.unless.items()):
                 continue
             found = True
             yield replace(frame, weight=one.weight)
         if not found:
             raise ValueError(_nothing(one, folder))
+        if unseen:
+            raise ValueError(
+                f"no selected frame of {', '.join(one.files)} has {' or '.join(sorted(unseen))}, "
+                "which unless asks for; correct it, or leave it out."
+            )
 
 
 def _taken(selection: Frames, read: Callable[[], Iterator[Frame]]) -> Iterator[Frame]:
@@ -189,7 +196,8 @@ def find_file(name: str, folder: Path) -> Path:
 
 
 def refuse_known_tests(hashes: Sequence[str], known: Mapping[str, str]) -> None:
-    """Raise ValueError if a hash of training frames is in a known test split."""
+    """Raise ValueError if the geometry of a training frame is in a known test split."""
+    hashes = [one[:GEOMETRY] for one in hashes]
     found = [k for k, one in enumerate(hashes) if one in known]
     if found:
         raise ValueError(

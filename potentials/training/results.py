@@ -23,6 +23,7 @@ from .module import in_words
 from .sets import TRAINING
 
 Table = dict[str, dict[str, float]]
+LAG = 0.02  # eV/atom, more than averaged weights are behind
 
 
 def finish(
@@ -38,7 +39,8 @@ def finish(
 
     Averaged weights lag behind in the energy's offset, which a baseline removes exactly. Where the
     training frames are of two kinds with opposite errors it may do harm; then it is not kept. (So
-    the validation frames decide on it, as on the weights; test frames decide on nothing.)
+    the validation frames decide on it, as on the weights; test frames decide on nothing.) Nor is
+    it where ``fine_tuning.baseline`` is "keep" and it would be more than such a lag.
     """
     potential = checkpoint.load(path).to(device)
 
@@ -53,18 +55,34 @@ def finish(
         predicted = torch.cat([p.energy + p.baseline for p in found]).cpu()
         # the change of least norm: species that no training frame has keep theirs
         change = fit_baseline(potential.species, train_batches, predicted)
+        fitted = "baseline fitted again"
+        if _other_zero(change, potential, config):
+            fitted = what = (
+                "baseline kept, though the energies of training frames have another zero "
+                "(fine_tuning.baseline=refit takes theirs)"
+            )
+            new = potential.information["added_species"]
+            change = fit_baseline(new, train_batches, predicted)
         for number, energy in change.items():
             potential.baseline[number] += energy
         refitted = errors() if change else before
         score = WeightedLoss(config.loss).score
         if change and score(refitted) <= score(before):
-            after, what = refitted, "baseline fitted again"
+            after, what = refitted, fitted
         else:
             potential.baseline.copy_(baseline)
     potential.information["validation_rmse"] = after
     checkpoint.save(potential, path)
     report(f"best model, {what}: validation RMSE {in_words(after)}")
     return potential.cpu()
+
+
+def _other_zero(change: dict[int, float], potential: Potential, config: TrainingConfig) -> bool:
+    """Whether a new baseline would move species that were to be kept by more than a lag."""
+    if config.start_from is None or config.fine_tuning.baseline != "keep":
+        return False
+    new = potential.information["added_species"]
+    return any(abs(de) > LAG for z, de in change.items() if z not in new)
 
 
 def in_order(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
+from ase import Atoms
+from ase.data import chemical_symbols
 from lightning.fabric import Fabric
 
 from .. import checkpoint
@@ -22,14 +23,17 @@ from .data import Batch
 from .dataset import FrameSource
 from .display import Display
 from .distill import distill_auxiliary, refuse_invariant
-from .finetune import prepare, started_from
+from .finetune import load_start, prepare, started_from
 from .folder import RunFolder
 from .interruptions import Interruption, RunStoppedError
+from .labels import keys_of, with_named_moments
 from .module import TrainingModule
 from .precision import check_precision, matrix_products, refuse_elsewhere, weight_type
-from .ranks import launch, reducer
+from .ranks import ends_all, launch, reducer
+from .reading import Frame
 from .results import finish, in_order, write_results
 from .sets import TRAINING, VALIDATION, Sets, open_sets, open_sources, species_of
+from .settings import Data
 from .summary import Range
 from .table import table_lines
 from .trainer import Trainer
@@ -71,21 +75,24 @@ def train(
     files, first = RunFolder(output), fabric.is_global_zero
     display = Display(report if first else _silent, bar=progress_bar and first)
     with (
-        files.locked() if first else nullcontext(),
+        ExitStack() as lock,
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):
         # Lightning's and torch's advice (worker processes, say) is not for the user.
         warnings.filterwarnings("ignore", module="lightning|torch.utils.data")
         torch.manual_seed(config.optimization.seed)
-        files.keep_config(config, write=first)
+        with ends_all(fabric):
+            if first:
+                lock.enter_context(files.locked())
+            files.keep_config(config, write=first)
         refuse_elsewhere(config.optimization.precision, fabric.device)
         with fabric.rank_zero_first() if config.data.cache else nullcontext():
             sources = open_sources(config.data, folder)
-            potential = _initial_potential(config, folder, species_of(sources))
-            sets = open_sets(
-                sources, config, potential.cutoff, potential.inputs, potential.properties
-            )
+            potential = _initial_potential(config, folder, species_of(sources), files, display)
+            if config.start_from is not None and first and not files.start.exists():
+                checkpoint.save(load_start(config.start_from, folder), files.start)
+            sets = open_sets(sources, config, potential)
         for line in table_lines([frames.summary for frames in sets.values()]):
             display.line(line)
         _refuse_what_ends(potential, config, sets)
@@ -109,6 +116,13 @@ def _refuse_what_ends(potential: Potential, config: TrainingConfig, sets: Sets) 
     """Refuse before the first step what the end of the run cannot give."""
     if config.auxiliary:
         refuse_invariant(potential)
+        missing = set(potential.species) - set(sets[TRAINING].species)
+        if missing and "magmoms" in potential.inputs:
+            symbols = ", ".join(chemical_symbols[z] for z in sorted(missing))
+            raise ValueError(
+                f"auxiliary takes moments of all species from the training frames, and {symbols} "
+                "is in none; set auxiliary=false."
+            )
     if config.uncertainty:
         refuse_unknown(potential)
         energies = sets[VALIDATION].summary.labels.get("energy", Range())
@@ -159,8 +173,8 @@ def _finish(
     batches = sets[TRAINING], sets[VALIDATION]
     potential = finish(files.best, *batches, config, display.line, device=device)
     if config.auxiliary:
-        step = math.ceil(len(sets[TRAINING]) / AUXILIARY_FRAMES)
-        chosen = [frame.atoms for frame in islice(sources[TRAINING], 0, None, step)]
+        display.line("fitting the auxiliary network to small clusters")
+        chosen = _auxiliary_frames(sources[TRAINING], len(sets[TRAINING]), config.data)
         seed = config.optimization.seed
         potential = distill_auxiliary(potential, chosen, seed=seed, report=display.line)
         checkpoint.save(potential, files.best)
@@ -182,9 +196,24 @@ def _finish(
     return potential.cpu()
 
 
-def _initial_potential(config: TrainingConfig, folder: Path, species: list[int]) -> Potential:
+def _auxiliary_frames(source: Iterable[Frame], count: int, data: Data) -> list[Atoms]:
+    """Some evenly spaced frames, and the first of each species that these lack."""
+    step = math.ceil(count / AUXILIARY_FRAMES)
+    keys, seen, chosen = keys_of(data), set[int](), []
+    for k, frame in enumerate(source):
+        numbers = set(frame.atoms.numbers.tolist())
+        if k % step == 0 or not numbers <= seen:
+            chosen.append(with_named_moments(frame.atoms, keys, str(frame)))
+            seen |= numbers
+    return chosen
+
+
+def _initial_potential(
+    config: TrainingConfig, folder: Path, species: list[int], files: RunFolder, display: Display
+) -> Potential:
     if config.start_from is not None:
-        potential = started_from(config, folder, species)
+        kept = files.start if files.has_state() and files.start.exists() else None
+        potential = started_from(config, folder, species, kept=kept, report=display.line)
     else:
         kind = checkpoint.architecture(config.architecture or "")
         network = kind.from_config({"species": species, **config.model})
@@ -193,11 +222,15 @@ def _initial_potential(config: TrainingConfig, folder: Path, species: list[int])
 
 
 def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
-    """Fit the baseline, and set scales to the root mean square of what they multiply."""
+    """Fit the baseline, and set scales to the root mean square of what they multiply.
+
+    Both by the weights that frames have in the loss.
+    """
+    weights = torch.cat([b.weight for b in batches])
     for name in potential.properties:
         if name != "energy":
-            values = [(getattr(b, name) / b.graph.num_atoms).flatten() for b in batches]
-            _set_scale(potential.scale_of(name), torch.cat(values))
+            values = [getattr(b, name) / b.graph.num_atoms for b in batches]
+            _set_scale(potential.scale_of(name), values, weights)
     if "energy" not in potential.properties:
         return
     repulsion = torch.zeros(len(batches), dtype=torch.float64)
@@ -208,18 +241,21 @@ def _normalize(potential: Potential, batches: Sequence[Batch]) -> None:
     baseline = fit_baseline(potential.species, batches, repulsion)
     for number, energy in baseline.items():
         potential.baseline[number] = energy
-    forces = torch.cat([b.forces.flatten() for b in batches])
-    if forces.isnan().all():
+    values = [b.forces for b in batches]
+    if all(v.isnan().all() for v in values):
         rest = [b.energy - potential.baseline[b.graph.species].sum() for b in batches]
-        atoms = [b.graph.num_atoms for b in batches]
-        forces = torch.cat([e / n for e, n in zip(rest, atoms, strict=True)])
-    _set_scale(potential.scale, forces)
+        values = [e / b.graph.num_atoms for e, b in zip(rest, batches, strict=True)]
+    _set_scale(potential.scale, values, weights)
 
 
-def _set_scale(scale: torch.Tensor, values: torch.Tensor) -> None:
-    known = values[~torch.isnan(values)]
-    if len(known):
-        scale.fill_(max(known.square().mean().sqrt().item(), 1e-3))
+def _set_scale(scale: torch.Tensor, values: Sequence[torch.Tensor], weights: torch.Tensor) -> None:
+    """Set a scale to the root mean square of what is known of frames with some weight."""
+    sizes = torch.tensor([v.numel() for v in values])
+    flat, weight = torch.cat([v.flatten() for v in values]), weights.repeat_interleave(sizes)
+    known = ~torch.isnan(flat) & (weight > 0)
+    if known.any():
+        mean = torch.sum(weight[known] * flat[known] ** 2) / weight[known].sum()
+        scale.fill_(max(mean.sqrt().item(), 1e-3))
 
 
 def _silent(line: str) -> None:

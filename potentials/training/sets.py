@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase.data import chemical_symbols
 
 from ..datasets.hashes import data_hash
 from ..datasets.registry import known_test_frames
+from ..graph import DEFAULT_INPUTS, input_range
 from ..outputs import DIRECT
+from ..potential import Potential
 from .config import TrainingConfig
 from .data import LABELS
 from .dataset import FrameDataset, FrameSource
@@ -48,25 +51,25 @@ def species_of(sources: Mapping[str, FrameSource]) -> list[int]:
 def open_sets(
     sources: Mapping[str, FrameSource],
     config: TrainingConfig,
-    cutoff: float,
-    inputs: tuple[str, ...],
-    properties: Sequence[str],
+    potential: Potential,
 ) -> Sets:
     """Labels and neighbour lists of all sets, checked.
 
     Args:
         sources: the frames.
         config: tells labels and the loss.
-        cutoff: of the model, Å.
-        inputs: of a graph, that the model reads.
-        properties: that the model predicts.
+        potential: whose cutoff, inputs and properties they have to suit.
 
     Raises:
         ValueError: a frame or label is unusable, two sets share a frame, or the loss has a label
-            that no frame of a set has, or none with a weight, or that the model does not predict.
+            that no frame of a set has, or none with a weight, or that the model does not predict;
+            or a charge or spin is out of the model's range.
     """
-    _require_predicted(config.loss, properties)
+    _require_predicted(config.loss, potential.properties)
+    cutoff, inputs = potential.cutoff, potential.inputs
     sets = {name: source.dataset(cutoff, inputs) for name, source in sources.items()}
+    for name, frames in sets.items():
+        _refuse_unknown_inputs(potential, name, frames)
     refuse_overlap({name: frames.hashes for name, frames in sets.items()})
     if not config.data.train_on_test_splits:
         refuse_known_tests(sets[TRAINING].hashes, known_test_frames())
@@ -75,6 +78,19 @@ def open_sets(
         if name != TEST:
             _require_labels(config, name, frames)
     return sets
+
+
+def _refuse_unknown_inputs(potential: Potential, name: str, frames: FrameDataset) -> None:
+    for key in set(potential.inputs) & set(DEFAULT_INPUTS):
+        low, high = input_range(potential.network.to_config(), key)  # type: ignore[operator]
+        values = frames.inputs(key)
+        beyond = np.flatnonzero((values < low) | (values > high))
+        if len(beyond):
+            raise ValueError(
+                f"{key} of {name} frame {beyond[0]} is {values[beyond[0]]}, and the model knows it "
+                f"from {low} to {high} only; correct it, or set model.max_charge or "
+                "model.max_spin_multiplicity."
+            )
 
 
 def _require_predicted(loss: Loss, properties: Sequence[str]) -> None:
@@ -98,9 +114,9 @@ def _require_labels(config: TrainingConfig, name: str, frames: FrameDataset) -> 
         if getattr(config.loss, label) == 0:
             continue
         if label in labels:
-            if name == TRAINING and labels[label].weight == 0:
+            if labels[label].weight == 0:
                 raise ValueError(
-                    f"the loss has {label}, but every training frame with one has weight 0; correct"
+                    f"the loss has {label}, but every {name} frame with one has weight 0; correct"
                     f" the weights of frames, groups or selections, or set loss.{label}=0."
                 )
             continue

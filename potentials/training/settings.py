@@ -287,8 +287,8 @@ class FineTuning(Strict):
     )
     baseline: Literal["keep", "refit"] = Field(
         "keep",
-        description="energies of species before training: fit those of new species only, or all, as"
-        " data of another method need it",
+        description="energies of species: fit those of new species only (after training all, as far"
+        " as averaged weights lag behind), or all, as data of another method need it",
     )
 
     @model_validator(mode="after")

@@ -44,7 +44,11 @@ def table_lines(summaries: Sequence[Summary]) -> list[str]:
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     lines += [f"{s.name} labels: {s.keys}" for s in summaries]
-    lines += [f"{s.name} baseline: {s.baseline}" for s in summaries[:1] if s.baseline]
+    lines += [
+        f"{s.name} energies as sums over elements: {s.baseline}"
+        for s in summaries[:1]
+        if s.baseline
+    ]
     return lines + [f"warning: {line}" for line in warnings(summaries)]
 
 

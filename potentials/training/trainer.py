@@ -6,6 +6,7 @@ does next has to follow from its state to the last bit, in the middle of an epoc
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import Any
@@ -82,6 +83,7 @@ class Trainer:
         fixed = sampler(validation_frames, config.optimization, shuffled=False)
         self.validation = loader(validation_frames, list(fixed.epoch(0)))
         self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+        self.stepped = False  # in this process
         self.log: Log | None = None
         self.picture: Picture | None = None
 
@@ -143,6 +145,7 @@ class Trainer:
         self.average.update()
         atoms = int(self.num_atoms[schedule.batch].sum())
         schedule.advance()
+        self.stepped = True
         self.display.update(schedule.progress, atoms, str(schedule))
         if schedule.steps % self.config.run.log_every == 0:
             self._check_finite()
@@ -154,7 +157,7 @@ class Trainer:
         self.module.eval()
         with self.average.applied():
             for batch in self.validation:
-                if interruption.wanted and self.fabric.world_size == 1:
+                if self._may_stop(interruption):
                     self.module.forget()  # it begins anew when the run is resumed
                     break
                 if batch is not None:
@@ -171,9 +174,23 @@ class Trainer:
             if problem is not None:
                 self.display.line(problem)
 
+    def _may_stop(self, interruption: Interruption) -> bool:
+        """Whether to stop within a validation.
+
+        Not for time where this process has done nothing else: with as much the next would get no
+        farther.
+        """
+        asked = interruption.signal is not None or (self.stepped and interruption.wanted)
+        return asked and self.fabric.world_size == 1
+
     def _keep(self, errors: dict[str, float]) -> None:
         """Report validation errors, and write the weights if they are the best."""
         schedule, score = self.schedule, self.module.loss.score(errors)
+        if not math.isfinite(score):
+            raise ValueError(
+                f"validation errors of step {schedule.steps} are not finite ({in_words(errors)}); "
+                f"look at the validation frames, or {self.folder.gentler()}."
+            )
         better = score < schedule.best
         self.display.line(
             f"{schedule}, {schedule.seconds / 60:.0f} min: validation RMSE {in_words(errors)}"

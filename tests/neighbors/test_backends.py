@@ -144,6 +144,7 @@ def test_positions_that_require_gradients(backend):
         ({"cutoff": float("nan")}, "positive finite"),
         ({"positions": torch.tensor([[0.0, 0, 0], [0, float("nan"), 0]])}, "position of atom 1"),
         ({"positions": torch.tensor([[0.0, 0, 0], [0, float("inf"), 0]])}, "position of atom 1"),
+        ({"positions": torch.tensor([[0.0, 0, 0], [0, -3e5, 0]])}, "more than 65536 cells away"),
         ({"cell": torch.diag(torch.tensor([4.0, 0.0, 4.0]))[None]}, "structure 0"),
         ({"cell": torch.ones(1, 3, 3)}, "linearly dependent"),
         ({"cell": torch.full((1, 3, 3), float("nan"))}, "not finite"),

@@ -1,5 +1,6 @@
 """Adaptive cutoffs against a bisection in plain python."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -44,13 +45,13 @@ def plain_bump(r, cutoff, width):
     return 0.0 if s >= 1 else 0.5 * (1 + math.tanh(1 / math.tan(math.pi * s)))
 
 
-def plain_root(distances, target, width):
+def plain_root(distances, target, width, largest=LARGEST):
     """Sixty bisections of the count of neighbours plus K (r/R)³ equal to K."""
-    low, high = 0.0, LARGEST
+    low, high = 0.0, largest
     for _ in range(60):
         middle = 0.5 * (low + high)
         count = sum(plain_bump(d, middle, width) for d in distances)
-        if count + target * (middle / LARGEST) ** 3 < target:
+        if count + target * (middle / largest) ** 3 < target:
             low = middle
         else:
             high = middle
@@ -69,6 +70,16 @@ def test_solver_against_bisection(target, width):
         radii, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-11
     )
     assert radii.min() < 0.9 * LARGEST
+
+
+def test_plateaus_do_not_send_newton_from_end_to_end():
+    """With K/2 neighbours at half the radius a step ends at all of it, and the next one back."""
+    distances = torch.tensor([1.09] * 4 + [5.6, 5.7, 5.8, 5.9, 6.0, 6.1, 6.2, 6.3]).double()
+    settings = dataclasses.replace(config(8.0), cutoff=7.5)
+    centers = torch.zeros(len(distances), dtype=torch.int64)
+    found = adaptive_cutoffs(settings, centers, distances, 1).item()
+    assert found == pytest.approx(plain_root(distances.tolist(), 8.0, 1.0, 7.5), abs=1e-11)
+    assert 5.5 < found < 7.0
 
 
 @pytest.mark.parametrize("method", ["solver", "grid"])

@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import torch
+from ase import Atoms
 
 from pointedge.potentials import checkpoint
 from pointedge.potentials.checkpoint import (
@@ -17,8 +18,9 @@ from pointedge.potentials.checkpoint import (
     save,
     with_settings,
 )
+from pointedge.potentials.ecse.symmetrize import symmetrized
 from pointedge.potentials.graph import Graph
-from pointedge.potentials.pet import PET
+from pointedge.potentials.pet import PET, PETConfig
 from pointedge.potentials.potential import Potential
 
 from .. import structures
@@ -175,3 +177,47 @@ def test_saving_does_not_change_the_potential(potential, path):
     save(potential, path)
     assert potential.training
     assert all(torch.equal(potential.state_dict()[k], v) for k, v in before.items())
+
+
+def test_settings_of_a_part_change_one_by_one(path):
+    frames = {"method": "scores", "reach": 3.0, "preference": 6.0}
+    network = PET.from_config({**SETTINGS, **SMALL, "symmetry": "layers", "frames": frames})
+    changed = with_settings(Potential(network), {"frames": {"preference": 2.0}}, path)
+    found = changed.network.config.frames
+    assert (found.reach, found.preference) == (3.0, 2.0)
+    other = with_settings(Potential(network), {"frames": {"method": "radius"}}, path)
+    assert type(other.network.config.frames) is not type(found)
+
+
+def test_an_auxiliary_network_of_another_type_is_refused_before_it_is_written(path):
+    network, other = (PET(PETConfig(**SETTINGS, **SMALL)) for _ in range(2))
+    mixed = Potential(network, auxiliary=other.double())
+    with pytest.raises(ValueError, match=r"float32 and its auxiliary one torch\.float64"):
+        save(mixed, path)
+    assert not path.exists()
+    save(mixed.double(), path)
+    load(path)
+
+
+def test_a_symmetrised_potential_says_what_to_save(potential, path):
+    with pytest.raises(ValueError, match="save the one that it was made of"):
+        save(symmetrized(potential, "octahedral"), path)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 119])
+def test_what_is_no_element(number):
+    message = f"there is no element {number}; atomic numbers are 1 to 118"
+    with pytest.raises(ValueError, match=message):
+        PETConfig(species=(1, number))
+    with pytest.raises(ValueError, match=message):
+        Potential(PET(PETConfig(**SETTINGS, **SMALL)), {number: 1.0})
+
+
+def test_what_has_no_gradient_is_refused(potential):
+    graph = Graph.from_atoms(list(structures.patterns().values()), 3.0)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"leave it out, or use torch.no"):
+        potential(graph)
+    with torch.no_grad():
+        assert potential(graph).forces.abs().max() > 0
+    with pytest.raises(ValueError, match="the graph has no atoms"):
+        potential(Graph.from_atoms(Atoms(), 3.0))

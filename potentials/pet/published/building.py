@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from ase.units import create_units
 from torch import Tensor
 
@@ -64,6 +64,8 @@ def load(path: str | Path, target: str | None = None, *, direct: bool = False) -
             potential = built(published, chosen(published, target), direct=direct)
         except ValueError as error:
             raise PublishedError(f"{path}: {error}") from None
+        except (KeyError, IndexError) as error:  # a part that every model has
+            raise PublishedError(f"{path}: a part is missing or too short: {error}.") from None
     if target is None and (notes := potential.information["notes"]):
         warnings.warn(f"{path}: {' '.join(notes)}", UserWarning, stacklevel=2)
     return potential
@@ -190,11 +192,14 @@ def _baseline(published: Published, target: Target) -> dict[int, float]:
     """Energies of single atoms by atomic number, in the unit of the target."""
     name = f"additive_models.0.{target.name}_composition_buffer"
     if name not in published.state:
-        return {}
+        raise PublishedError(f"it lacks {name}, the energies of single atoms.")
     block = read_block(published.state[name], name)
     if block.values.shape != (len(block.samples), 1):
         raise PublishedError(f"{name} has shape {block.values.shape}; energies are (species, 1).")
-    return dict(zip(block.samples, block.values[:, 0].tolist(), strict=True))
+    energies = dict(zip(block.samples, block.values[:, 0].tolist(), strict=True))
+    if missing := [chemical_symbols[z] for z in published.species if z not in energies]:
+        raise PublishedError(f"{name} has no energy of {', '.join(missing)}.")
+    return energies
 
 
 def _scale(published: Published, target: Target) -> float:

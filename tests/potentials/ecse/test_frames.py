@@ -288,3 +288,23 @@ def test_settings_that_are_none_are_refused():
     with pytest.raises(ValueError, match="unknown frame setting 'beta'"):
         frame_settings({"beta": 5.0})
     assert frame_settings({"method": "radius", "beta": 4.0}) == RadiusSettings(beta=4.0)
+
+
+def test_a_wide_cutoff_does_not_overflow():
+    """Exponents of scores grow with it; a lone atom keeps all of its weight for the auxiliary."""
+    atoms = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    alone = atoms + Atoms("H", [[300.0, 0, 0]])
+    s = ScoreSettings()
+    near, far = made(alone, s, cutoff=50.0), made(alone, s, cutoff=100.0)
+    assert np.isfinite(far.weights).all()
+    assert np.isfinite(far.auxiliary).all()
+    assert far.auxiliary[-1] == near.auxiliary[-1] == 1.0
+    np.testing.assert_allclose(np.bincount(far.atoms, far.weights, len(alone)) + far.auxiliary, 1)
+
+
+def test_edges_that_are_not_sorted_are_refused():
+    graph = Graph.from_atoms(list(structures.patterns().values()), CUTOFF)
+    with pytest.raises(ValueError, match="edges are not sorted by their centres"):
+        make_frames(
+            graph.edge_vectors().flip(0), graph.centers.flip(0), graph.num_atoms, CUTOFF, FEW
+        )

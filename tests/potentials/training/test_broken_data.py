@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from pointedge.potentials.potential import Potential
 from pointedge.potentials.training import sets as sets_module
 from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.sets import open_sets, open_sources
+
+from ...networks import tiny_pet
 
 CUTOFF = 3.0
 
@@ -129,6 +132,27 @@ def new_element(folder, tree):
     tree["data"]["test"] = {"files": ["f.xyz"], "where": {"part": ["c"]}}
 
 
+def misspelt_weight(folder, tree):
+    tree["data"]["weight_key"] = "weigth"
+
+
+def misspelt_unless(folder, tree):
+    tree["data"]["train"]["unless"] = {"prat": ["c"]}
+
+
+def impossible_charge(folder, tree):
+    write(folder, [frame(k, charge=99 if k == 2 else 0) for k in range(6)])
+    tree["model"]["system_conditioning"] = True
+
+
+def moment_that_is_no_number(folder, tree):
+    frames = [frame(k) for k in range(6)]
+    for atoms in frames:
+        atoms.set_initial_magnetic_moments([1.0, 0.5, np.nan if atoms is frames[2] else 0.0])
+    write(folder, frames)
+    tree["model"]["typical_moment"] = 1.0
+
+
 def damaged_cache(folder, tree):
     tree["data"]["cache"] = "cache"
     run(folder, tree)
@@ -146,7 +170,8 @@ def damaged_index(folder, tree):
 
 def run(folder, tree):
     config = TrainingConfig.from_dict(tree)
-    return open_sets(open_sources(config.data, folder), config, CUTOFF, (), ("energy",))
+    potential = Potential(tiny_pet(0, species=(1, 8, 29), **tree["model"]))
+    return open_sets(open_sources(config.data, folder), config, potential)
 
 
 BROKEN = {
@@ -155,6 +180,10 @@ BROKEN = {
         setting(train__files=["water/trian.xyz"]),
         "did you mean 'water/train.xyz' of the registry",
     ),
+    "misspelt key of weights": (misspelt_weight, "'weigth', which no training frame has"),
+    "misspelt key of unless": (misspelt_unless, "no selected frame of f.xyz has prat"),
+    "charge out of range": (impossible_charge, "charge of", "frame", "is 99", "from -10 to 10"),
+    "moment that is not finite": (moment_that_is_no_number, "of atom 2 is nan μ_B", "not finite"),
     "empty file": (lambda f, t: (f / "f.xyz").write_text(""), "f.xyz", "cannot be read"),
     "text that is no structure": (
         lambda f, t: (f / "f.xyz").write_text("dear diary\n"),

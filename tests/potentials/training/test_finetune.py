@@ -217,7 +217,7 @@ def test_a_new_species_is_learnt(run, tmp_path, method):
         frames.append(atoms)
     ase.io.write(tmp_path / "frames.xyz", frames)
     settings = TrainingConfig.from_dict(run)
-    with pytest.raises(ValueError, match=r"does not know species \[14\]; set fine_tuning.add"):
+    with pytest.raises(ValueError, match=r"does not know Si; set fine_tuning.add"):
         train(settings, tmp_path / "run", folder=tmp_path, report=lambda line: None)
     run["fine_tuning"] = {"method": method, "add_species": True}
     run["optimization"]["max_epochs"] = 2
@@ -267,6 +267,7 @@ def test_species_that_no_frame_has_keep_their_baseline(run, tmp_path):
     frames = [a for a in ase.io.read(tmp_path / "frames.xyz", ":") if 8 in a.numbers]
     ase.io.write(tmp_path / "frames.xyz", frames)
     run["optimization"]["max_epochs"] = 1
+    run["fine_tuning"] = {"baseline": "refit"}
     best = train(
         TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lambda line: None
     )
@@ -274,3 +275,43 @@ def test_species_that_no_frame_has_keep_their_baseline(run, tmp_path):
     assert best.baseline[6] == start.baseline[6]
     assert best.baseline[7] == start.baseline[7]
     assert 2 * best.baseline[1] + best.baseline[8] != 2 * start.baseline[1] + start.baseline[8]
+
+
+def test_a_baseline_that_is_kept_does_not_mix_two_zeros(run, tmp_path):
+    """Labels are 1 eV off: to move the species of the frames alone would tear them apart."""
+    run["optimization"]["max_epochs"] = 1
+    lines = []
+    best = train(
+        TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lines.append
+    )
+    assert torch.equal(best.baseline, pet().baseline)
+    assert any("another zero (fine_tuning.baseline=refit" in line for line in lines)
+
+
+def test_a_run_goes_on_from_what_it_began_with(run, tmp_path):
+    """Whatever has become of the file that start_from names."""
+    settings = TrainingConfig.from_dict(
+        {**run, "optimization": run["optimization"] | {"max_epochs": 1}}
+    )
+    train(settings, tmp_path / "run", folder=tmp_path, report=lambda line: None)
+    (tmp_path / "start.safetensors").unlink()
+    longer = TrainingConfig.from_dict(
+        {**run, "optimization": run["optimization"] | {"max_epochs": 2}}
+    )
+    lines = []
+    best = train(longer, tmp_path / "run", folder=tmp_path, report=lines.append)
+    assert any(line.startswith("resuming") for line in lines)
+    assert best.information["started_from"] == "start.safetensors"
+    with pytest.raises(ValueError, match="no such file in"):
+        train(longer, tmp_path / "new", folder=tmp_path, report=lambda line: None)
+
+
+def test_what_is_of_other_weights_is_told(run, tmp_path):
+    start = checkpoint.load(tmp_path / "start.safetensors")
+    start.auxiliary = tiny_pet(1, species=start.species, edge_input="length").to(start.dtype)
+    checkpoint.save(start, tmp_path / "start.safetensors")
+    run["optimization"]["max_epochs"] = 1
+    lines = []
+    train(TrainingConfig.from_dict(run), tmp_path / "run", folder=tmp_path, report=lines.append)
+    told = "the auxiliary of start.safetensors is of its weights, and left out; auxiliary: true"
+    assert any(told in line for line in lines)

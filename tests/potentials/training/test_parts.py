@@ -12,6 +12,7 @@ from pointedge.potentials.training.config import TrainingConfig
 from pointedge.potentials.training.data import labelled
 from pointedge.potentials.training.loss import residuals
 from pointedge.potentials.training.reading import find_file, read_frames
+from pointedge.potentials.training.run import _normalize
 from pointedge.potentials.training.schedule import learning_rate
 from pointedge.potentials.training.settings import Data, Frames
 
@@ -102,6 +103,27 @@ def test_baseline_of_one_composition_reproduces_its_energy():
     batches = [labelled(water(REF_energy=-30.0 - k), DATA, 3.0, ()) for k in range(2)]
     baseline = fit_baseline((1, 8), batches, torch.zeros(2, dtype=torch.float64))
     assert 2 * baseline[1] + baseline[8] == pytest.approx(-30.5)
+
+
+def test_baseline_and_scale_count_frames_by_their_weights():
+    """A group of weight zero, energies 300 eV off and huge forces, says nothing."""
+    data = DATA.model_copy(update={"weight_key": "weight"})
+    good = [labelled(water(REF_energy=-30.0 - k), data, 3.0, ()) for k in range(3)]
+    bad = [labelled(water(REF_energy=270.0, weight=0.0), data, 3.0, ()) for _ in range(9)]
+    for batch in bad:
+        batch.forces.mul_(1e3)
+    potential, alone = (Potential(tiny_pet(0, species=(1, 8))) for _ in range(2))
+    _normalize(potential, [*bad, *good])
+    _normalize(alone, good)
+    assert torch.allclose(potential.baseline, alone.baseline)
+    assert potential.scale == alone.scale > 0
+    twice = labelled(water(REF_energy=-33.0, weight=2.0), data, 3.0, ())
+    once = labelled(water(REF_energy=-33.0), data, 3.0, ())
+    twice.forces.mul_(2), once.forces.mul_(2)
+    _normalize(potential, [good[0], twice])
+    _normalize(alone, [good[0], once, once])
+    assert torch.allclose(potential.baseline, alone.baseline)
+    assert potential.scale.item() == pytest.approx(alone.scale.item())
 
 
 def test_augmentation_turns_labels_with_the_structure():
