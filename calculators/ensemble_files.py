@@ -140,6 +140,8 @@ def _check_members(members: Sequence[str]) -> None:
     if len(members) < 2:
         raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
     for member in members:
+        if members.count(member) > 1:
+            raise ValueError(f"{member} is named twice, and would always agree with itself.")
         if is_ensemble(member):
             raise ValueError(f"member {member!r} is an ensemble itself; name its members.")
 

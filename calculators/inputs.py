@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +54,7 @@ def check_structure(
     _check_cell(np.asarray(atoms.cell), np.asarray(atoms.pbc, dtype=bool), where)
     for name in potential.inputs:
         _check_input(atoms, name, potential, where)
+    _warn_of_unread(atoms, potential)
     if "stress" in properties and volume(np.asarray(atoms.cell)) == 0:
         raise PropertyNotImplementedError(
             f"{where} has no stress, because its cell vectors span no volume "
@@ -155,6 +158,19 @@ def _check_cell(cell: np.ndarray, pbc: np.ndarray, where: str) -> None:
 def _span(unit_vectors: np.ndarray) -> float:
     """Smallest singular value: how far unit vectors are from being linearly dependent."""
     return float(np.linalg.svd(unit_vectors, compute_uv=False)[-1])
+
+
+def _warn_of_unread(atoms: Atoms, potential: Potential) -> None:
+    """Say that a charge or spin of a structure changes nothing."""
+    for name in DEFAULT_INPUTS.keys() - set(potential.inputs):
+        value = atoms.info.get(name, DEFAULT_INPUTS[name])
+        if isinstance(value, Real) and value != DEFAULT_INPUTS[name]:
+            warnings.warn(
+                f"the model reads no {name}, and gives what it would for {DEFAULT_INPUTS[name]}, "
+                f"not for the {value} of atoms.info.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -29,11 +30,28 @@ from .uncertainty import fit_uncertainty
 
 app = typer.Typer(
     name="pointedge",
-    help="Transformer interatomic potentials: run, train and check them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pointedge {version('pointedge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print it, and end"),
+    ] = False,
+) -> None:
+    """Transformer interatomic potentials: run, train and check them."""
+
+
 VERBS = (
     md,
     relax,

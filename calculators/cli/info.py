@@ -42,10 +42,14 @@ def _print_ensemble(model: str, ensemble: Ensemble, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(ensemble), indent=2, ensure_ascii=False))
         return
+    from ..ensemble_files import SPREADS
+
     lines = [(f"member {k}", member) for k, member in enumerate(ensemble.members, start=1)]
     lines += [
         (f"factor on the std of {name}", f"{value:.4g}") for name, value in ensemble.factors.items()
     ]
+    if ensemble.factors and (raw := [name for name in SPREADS if name not in ensemble.factors]):
+        lines.append(("not calibrated", f"std of {', '.join(raw)}"))
     if "validation" in ensemble.information:
         lines.append(("calibrated on", _plain(ensemble.information["validation"])))
     _print_lines(model, lines)

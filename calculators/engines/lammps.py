@@ -35,7 +35,15 @@ from ..inputs import InputError, check_distances, check_energy
 from ..loading import load_potential
 from ..settings import read_device, read_dtype
 from .domains import Domain
-from .lammps_input import NAME, RankAtoms, check_simulation, read_elements, read_inputs, read_script
+from .lammps_input import (
+    NAME,
+    RankAtoms,
+    check_masses,
+    check_simulation,
+    read_elements,
+    read_inputs,
+    read_script,
+)
 from .parts import differentiate, field
 
 # Å that ghosts reach beyond what energies depend on: LAMMPS renews them when an atom has moved by
@@ -105,6 +113,7 @@ def attach(
     if symmetrize == "ecse-structure" and comm is not None and comm.size > 1:
         raise ValueError("ecse-structure averages over all atoms together; run it on one rank.")
     species = read_elements(elements, lmp.extract_setting("ntypes"), potential.species)
+    check_masses(lmp, elements)
     inputs = read_inputs(potential, len(elements), moments, {"charge": charge, "spin": spin})
     potential.to(read_dtype(dtype, potential.dtype)).to(read_device(device))
     attached = LAMMPSPotential(lmp, comm, potential.requires_grad_(False).eval(), species, inputs)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from ...potentials.potential import Potential
@@ -61,6 +61,9 @@ class Script:
     model: str
     elements: list[str]
     after: str
+
+
+SAME_MASS = 0.3  # u
 
 
 def read_script(text: str) -> Script:
@@ -115,6 +118,25 @@ def check_simulation(lmp: Any) -> None:
         raise ValueError("the simulation has two dimensions, and the model three.")
     if lmp.has_id("fix", NAME):
         raise ValueError(f"the simulation has a model already; `unfix {NAME}` first.")
+
+
+def check_masses(lmp: Any, elements: Sequence[str]) -> None:
+    """Refuse, with ValueError, elements that are those of other types by their masses.
+
+    Other isotopes, and masses that were made heavier for longer steps, are nobody else's.
+    """
+    masses = lmp.numpy.extract_atom("mass")
+    if masses is None:  # of atoms, not of types
+        return
+    usual = {element: atomic_masses[atomic_numbers[element]] for element in elements}
+    for k, element in enumerate(elements, 1):
+        mass = float(np.ravel(masses)[k])
+        for other, its in usual.items():
+            if other != element and abs(mass - its) < SAME_MASS < abs(mass - usual[element]):
+                raise ValueError(
+                    f"atom type {k} is named {element}, and has the mass of {other}, {mass:g} u; "
+                    "name the elements in the order of the types, or correct `mass`."
+                )
 
 
 def read_elements(elements: Sequence[str], types: int, known: Sequence[int]) -> Tensor:

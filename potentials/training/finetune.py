@@ -118,6 +118,9 @@ def started_from(
     start = config.start_from if kept is None else str(kept.absolute())
     potential = load_start(start, folder, config.model)
     named = ", ".join(_names(config.start_from))
+    if config.model:
+        changes = ", ".join(f"{name}: {value}" for name, value in config.model.items())
+        report(f"{named} with other settings: {changes}")
     found = {
         "architecture": checkpoint.name_of(potential.network),
         "zbl": potential.zbl is not None,

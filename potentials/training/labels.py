@@ -13,6 +13,7 @@ from ase import Atoms
 
 from ..neighbors.cells import volume
 from ..spins import stored_moments
+from ..suggestions import did_you_mean
 from .kinds import KINDS, LABEL_OF, MOMENT, Kind, checked
 from .settings import AUTO, Data, Key
 
@@ -88,8 +89,8 @@ class KeyCount:
                 )
             if wanted not in (AUTO, None, f"REF_{label}") and not keys:
                 raise ValueError(
-                    f"no {name} frame has {wanted!r}, named as its {label}; there are "
-                    f"{', '.join(known)}."
+                    f"no {name} frame has {wanted!r}, named as its {label}; "
+                    f"{did_you_mean(wanted, known) if known else 'it has nothing else.'}"
                 )
 
 

@@ -208,7 +208,12 @@ class Optimization(Strict):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: steps of matrices are orthogonal (arXiv 2502.16982)"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak value, of adamw; muon's is thrice")
+    learning_rate: float = Field(
+        1e-3,
+        gt=0,
+        description="peak value of adamw's steps; muon makes those of matrices three times as large"
+        " by itself",
+    )
     warmup_fraction: float = Field(0.02, ge=0, lt=1, description="of all steps")
     weight_decay: float = Field(0.01, ge=0, description="of matrices; vectors have none")
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")

@@ -210,3 +210,15 @@ def test_misspelt_setting():
 def test_another_architecture():
     with pytest.raises(ValueError, match="holds a MomentNetwork, not a PET; use PotentialCalc"):
         PETCalculator(Potential(MomentNetwork()))
+
+
+def test_a_charge_that_the_model_does_not_read_is_told():
+    calculator = PETCalculator(small_potential())
+    atoms = bulk()
+    neutral = calculator.get_potential_energy(atoms)
+    atoms.info.update(charge=0.0, spin=1)
+    calculator.get_potential_energy(atoms)  # no word
+    atoms.info.update(charge=1)
+    calculator.reset()
+    with pytest.warns(UserWarning, match="reads no charge, and gives what it would for 0, not for"):
+        assert calculator.get_potential_energy(atoms) == neutral

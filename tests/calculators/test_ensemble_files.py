@@ -183,3 +183,9 @@ def test_members_of_one_energy_are_named_relative_to_the_file_too(members, tmp_p
     assert [(Path(path).resolve(), energy) for path, energy in found] == [
         (path.resolve(), "energy") for path in files
     ]
+
+
+def test_a_member_that_is_there_twice_is_refused(members, tmp_path):
+    (file, _) = saved(members[:2], tmp_path)
+    with pytest.raises(ValueError, match="is named twice, and would always agree with itself"):
+        make_calculator(f"{file},{file}")

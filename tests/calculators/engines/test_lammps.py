@@ -276,3 +276,10 @@ def test_forces_of_an_earlier_pair_style_are_gone(tmp_path):
         assert done.returncode == 0, done.stderr
         energies += [line for line in done.stdout.splitlines() if line.startswith("energy")]
     assert energies[0] == energies[1]
+
+
+def test_elements_in_another_order_than_the_types_are_refused(tmp_path):
+    Path(tmp_path, "in.water").write_text(SCRIPT.format(model="mace-water", elements="H O"))
+    done = run(1, *COMMAND, "--", "-log", "none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "atom type 1 is named H, and has the mass of O, 15.999 u" in done.stderr

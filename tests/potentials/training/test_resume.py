@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from contextlib import suppress
 
 import ase.io
 import pytest
@@ -147,6 +148,19 @@ def test_the_time_limit_counts_what_comes_before_the_first_step(tree, tmp_path, 
     tree["run"]["max_time"] = 1.0
     with pytest.raises(RunStoppedError, match=r"step 1 \(the time of run.max_time is over\)"):
         train(TrainingConfig.from_dict(tree), tmp_path / "run", folder=tmp_path, report=quiet)
+
+
+def test_a_time_limit_that_is_over_at_once_lets_a_run_get_on(tree, tmp_path):
+    """A step, or a whole validation, each time."""
+    tree["run"]["max_time"] = 1e-9
+    settings = TrainingConfig.from_dict(tree)
+    stopped = 0
+    while not (tmp_path / "run" / "results.json").exists():
+        with suppress(RunStoppedError):
+            train(settings, tmp_path / "run", folder=tmp_path, report=quiet)
+        stopped += 1
+        assert stopped < 60
+    assert stopped > 5
 
 
 def ten_times_the_energies(frames):
