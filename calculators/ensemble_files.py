@@ -101,7 +101,7 @@ def read_ensemble(path: Path) -> Ensemble:
             raise ValueError("a member is no text")
         read_factors(found.factors)
         beside = [str(path.parent / member) for member in found.members]
-        there = [b if _exists(b) else m for b, m in zip(beside, found.members, strict=True)]
+        there = [b if _exists(b, m) else m for b, m in zip(beside, found.members, strict=True)]
         check_storable(there)
     except (ValueError, TypeError, RecursionError, OSError) as error:
         what = " ".join(str(error).split())[:200].rstrip(".")
@@ -150,9 +150,9 @@ def _is_file(model: str) -> bool:
     return Path(model).suffix == SUFFIX and Path(model).expanduser().is_file()
 
 
-def _exists(member: str) -> bool:
-    """Whether a member is a file, or an original PET's folder, with or without "@ENERGY"."""
-    return Path(split_target(member)[0]).exists()
+def _exists(place: str, member: str) -> bool:
+    """Whether a member is a file or folder, with or without "@ENERGY", and no packaged model."""
+    return member not in packaged_models() and Path(split_target(place)[0]).exists()
 
 
 def _is_list(model: str) -> bool:
@@ -189,7 +189,7 @@ def write_ensemble(
             "stress about which members differ; give labelled frames that no member was trained on."
         )
     folder = path.absolute().parent
-    names = [os.path.relpath(Path(m).absolute(), folder) if _exists(m) else m for m in members]
+    names = [os.path.relpath(Path(m).absolute(), folder) if _exists(m, m) else m for m in members]
     information = {
         "validation": list(frames),
         "before": {name: asdict(found) for name, found in calibrations.items()},

@@ -18,7 +18,8 @@ from ..spins import stored_moments
 # differ by less, all atoms together, teach and test the same thing.
 SAME_POSITION = 1e-2
 SAME_MOMENT = 0.1  # μ_B; the same geometry with other spins is another frame
-SUMS = 8  # enough that no two of millions of frames agree in all by chance
+# Of the weights of a sum: eight are enough that no two of millions of frames agree by chance.
+FREQUENCIES = np.sqrt([2.0, 3.0, 5.0, 6.0, 7.0, 10.0, 11.0, 13.0])
 GEOMETRY = 16  # hexadecimal digits of a hash that are those of species, positions and cell
 ROWS = 2**16  # of a column, which may be mapped, that are looked at together
 
@@ -52,8 +53,7 @@ def _sums(array: np.ndarray, unit: float) -> bytes:
     """Sums of numbers with smooth weights of about 1, in whole units."""
     values = np.asarray(array, dtype=float).ravel()
     places = np.arange(1, len(values) + 1)
-    frequencies = np.sqrt([2.0, 3.0, 5.0, 6.0, 7.0, 10.0, 11.0, 13.0])[:SUMS]
-    sums = (np.cos(np.outer(frequencies, places)) * values).sum(axis=1)
+    sums = (np.cos(np.outer(FREQUENCIES, places)) * values).sum(axis=1)
     with np.errstate(invalid="ignore"):  # what is not finite is refused where it is used
         return np.rint(sums / unit).astype("<i8").tobytes()
 

@@ -89,8 +89,10 @@ def train(
         refuse_elsewhere(config.optimization.precision, fabric.device)
         with fabric.rank_zero_first() if config.data.cache else nullcontext():
             sources = open_sources(config.data, folder)
-            potential = _initial_potential(config, folder, species_of(sources), files, display)
-            if config.start_from is not None and first and not files.start.exists():
+            kept = files.start if files.has_state() and files.start.exists() else None
+            species = species_of(sources)
+            potential = _initial_potential(config, folder, species, kept, display.line)
+            if config.start_from is not None and kept is None and first:
                 checkpoint.save(load_start(config.start_from, folder), files.start)
             sets = open_sets(sources, config, potential)
         for line in table_lines([frames.summary for frames in sets.values()]):
@@ -209,11 +211,14 @@ def _auxiliary_frames(source: Iterable[Frame], count: int, data: Data) -> list[A
 
 
 def _initial_potential(
-    config: TrainingConfig, folder: Path, species: list[int], files: RunFolder, display: Display
+    config: TrainingConfig,
+    folder: Path,
+    species: list[int],
+    kept: Path | None,
+    report: Callable[[str], None],
 ) -> Potential:
     if config.start_from is not None:
-        kept = files.start if files.has_state() and files.start.exists() else None
-        potential = started_from(config, folder, species, kept=kept, report=display.line)
+        potential = started_from(config, folder, species, kept=kept, report=report)
     else:
         kind = checkpoint.architecture(config.architecture or "")
         network = kind.from_config({"species": species, **config.model})
