@@ -15,7 +15,7 @@ from ..potentials.neighbors.cells import volume
 from ..potentials.potential import Potential
 from .base import CheckedCalculator
 from .graphs import Graphs
-from .inputs import check_structure
+from .inputs import check_structure, warn_of_unread
 from .loading import load_potential
 from .settings import (
     FEATURES,
@@ -165,6 +165,7 @@ class PotentialCalculator(CheckedCalculator):
 
     def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
         check_structure(atoms, self.potential, properties, where)
+        warn_of_unread(atoms, self.inputs)
 
     def _model(self) -> tuple[object, ...]:
         # Counters of changes in place, of tensors; those of another potential come with itself.

@@ -16,7 +16,7 @@ from .ase import PotentialCalculator
 from .base import CheckedCalculator
 from .ensemble_files import SPREADS, find_ensemble, read_factors
 from .graphs import Graphs
-from .inputs import bare, check_structure
+from .inputs import bare, check_structure, warn_of_unread
 from .settings import OF_ENERGY
 
 MEANS = (*OF_ENERGY, "dipole", "polarizability")
@@ -102,6 +102,8 @@ class EnsembleCalculator(CheckedCalculator):
     def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
         for member in self._ours:
             check_structure(atoms, member.potential, _means(properties), where)
+        if len(self._ours) == len(self.members):  # what others read is not known
+            warn_of_unread(atoms, self.inputs)
 
     def _model(self) -> tuple[object, ...]:
         return *self.members, *(m._model() for m in self._ours), dict(self.factors)

@@ -54,7 +54,6 @@ def check_structure(
     _check_cell(np.asarray(atoms.cell), np.asarray(atoms.pbc, dtype=bool), where)
     for name in potential.inputs:
         _check_input(atoms, name, potential, where)
-    _warn_of_unread(atoms, potential)
     if "stress" in properties and volume(np.asarray(atoms.cell)) == 0:
         raise PropertyNotImplementedError(
             f"{where} has no stress, because its cell vectors span no volume "
@@ -160,16 +159,16 @@ def _span(unit_vectors: np.ndarray) -> float:
     return float(np.linalg.svd(unit_vectors, compute_uv=False)[-1])
 
 
-def _warn_of_unread(atoms: Atoms, potential: Potential) -> None:
-    """Say that a charge or spin of a structure changes nothing."""
-    for name in DEFAULT_INPUTS.keys() - set(potential.inputs):
+def warn_of_unread(atoms: Atoms, inputs: Sequence[str]) -> None:
+    """Say that a charge or spin of a structure changes nothing, if it is not among the inputs."""
+    for name in DEFAULT_INPUTS.keys() - set(inputs):
         value = atoms.info.get(name, DEFAULT_INPUTS[name])
         if isinstance(value, Real) and value != DEFAULT_INPUTS[name]:
             warnings.warn(
                 f"the model reads no {name}, and gives what it would for {DEFAULT_INPUTS[name]}, "
                 f"not for the {value} of atoms.info.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 

@@ -172,7 +172,7 @@ def test_magnetic_moments_that_are_not_finite():
     atoms.set_initial_magnetic_moments(moments)
     atoms.calc = PotentialCalculator(Potential(MomentNetwork()))
     with pytest.raises(
-        InputError, match=r"magnetic moment of atom 6 is .*nan.* μ_B, which is not finite"
+        InputError, match=r"magnetic moment .* of atom 6 is .*nan.* μ_B, which is not finite"
     ):
         atoms.get_forces()
 

@@ -134,7 +134,7 @@ def test_choice_of_labels(tmp_path):
     atoms.info["dft_energy"] = 3.0
     with pytest.raises(ValueError, match=r"REF_energy and dft_energy of frame 0 of .* differ"):
         chosen(tmp_path, atoms)
-    with pytest.raises(ValueError, match=r"no .* frame has 'F', named as its forces; there are"):
+    with pytest.raises(ValueError, match=r"no .* frame has 'F', named as its forces; known: "):
         chosen(tmp_path, atoms, energy="xtb_energy", forces="F")
     with pytest.raises(ValueError, match=r"f.xyz has no label by a usual name, but "):
         chosen(tmp_path, bulk("Cu"))

@@ -90,6 +90,7 @@ def test_an_ensemble_of_one(members):
         EnsembleCalculator("pet-water")
 
 
+@pytest.mark.filterwarnings("ignore:the model reads no charge")  # of three alone
 @pytest.mark.parametrize("kind", structures())
 def test_one_graph_serves_members_of_all_cutoffs_and_inputs(kind):
     """Against the readable twin: every member alone, with a list and a graph of its own."""

@@ -63,6 +63,7 @@ def test_names(members, tmp_path, monkeypatch):
         ["member", "1", "tiny-1"],
         ["member", "2", "tiny-2"],
         ["factor", "on", "the", "std", "of", "forces", "0.5"],
+        ["not", "calibrated", "std", "of", "energy,", "stress"],
         ["calibrated", "on", "f.xyz"],
     ]
     kept = json.loads((tmp_path / "tiny.json").read_text())

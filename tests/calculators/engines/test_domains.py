@@ -260,7 +260,7 @@ run 1
     script = read_script(text)
     assert script.model == "my model.safetensors"
     assert script.elements == ["O", "H"]
-    assert script.before == "units metal\n# pair_style pointedge none\nmass 1 16\n"
+    assert script.before == "units metal\n# pair_style pointedge none\npair_style none\nmass 1 16\n"
     assert script.after == "run 1\n"
 
 

@@ -122,6 +122,8 @@ def test_virial_is_what_a_strain_does_to_the_energy(units, potential):
     assert abs(slope) > 0.1
 
 
+@pytest.mark.filterwarnings("ignore:the model reads no charge")  # of the one that reads moments
+@pytest.mark.filterwarnings("ignore:the model reads no spin")
 def test_charge_and_moments_are_those_of_the_template(units):
     atoms = bulk()
     atoms.info.update(charge=-1, spin=2)

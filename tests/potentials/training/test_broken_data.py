@@ -253,7 +253,7 @@ BROKEN = {
     ),
     "key that no frame has": (
         setting(dipole_key="mu"),
-        "no training frame has 'mu', named as its dipole; there are REF_energy",
+        "no training frame has 'mu', named as its dipole; known: REF_energy",
     ),
     "label of the loss that no frame has": (
         loss(energy=0, forces=0, stress=1),
