@@ -70,7 +70,8 @@ class SymmetricProduct(nn.Module):
     def _of_species(self, z: int, values: Tensor) -> Tensor:
         """Products (n, Σ(2L + 1), channels) of values (n, D, channels) of atoms of a species."""
         folded = [self._folded(z, order, values.dtype) for order in range(1, self.correlation + 1)]
-        blocks = values.permute(2, 1, 0).split(ATOMS, dim=-1)
+        # contiguous: products of other batches of matrices go one by one, with copies
+        blocks = [x.permute(2, 1, 0).contiguous() for x in values.split(ATOMS)]
         return torch.cat([self._evaluate(x, *folded) for x in blocks], dim=-1).permute(2, 1, 0)
 
     def _folded(self, z: int, order: int, dtype: torch.dtype) -> Tensor:
