@@ -185,7 +185,7 @@ def _check_input(atoms: Atoms, name: str, potential: Potential, where: str) -> N
         raise InputError(
             f"{where}: atoms.info[{name!r}] must be a whole number, not {atoms.info[name]!r}."
         )
-    low, high = input_range(potential.network.to_config(), name)  # type: ignore[operator]
+    low, high = input_range(potential.network, name)
     if not low <= value <= high:
         raise InputError(
             f"{where}: atoms.info[{name!r}] is {value}, but the model knows {name} from {low} to "
@@ -206,7 +206,7 @@ def constant_inputs(potential: Potential, given: Mapping[str, float]) -> dict[st
             if value != DEFAULT_INPUTS[name]:
                 raise ValueError(f"the model reads no {name}; leave it out.")
             continue
-        low, high = input_range(potential.network.to_config(), name)  # type: ignore[operator]
+        low, high = input_range(potential.network, name)
         if not low <= value <= high or value % 1 != 0:
             raise ValueError(
                 f"{name} is {value}, and the model knows whole numbers from {low} to {high} only."

@@ -22,16 +22,15 @@ from pointedge.calculators.cli.runs import md_progress, read_structure, stoppabl
 from pointedge.calculators.correlations import (
     DensityOfStates,
     Diffusion,
-    Motion,
     density_of_states,
     finite_size_correction,
-    read_motion,
     self_diffusion,
 )
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.figures import BLUE, GRAY, ORANGE, STYLES, draw_rdf, draw_temperature
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import make_calculator
+from pointedge.calculators.motion import Motion, read_motion
 from pointedge.calculators.results import MDResult, read_run
 from pointedge.calculators.trajectories import RDF, block_average, block_radial_distribution
 
@@ -177,6 +176,7 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=50.0)
     parser.add_argument("--timestep", type=float, default=0.5, help="fs")
     parser.add_argument("--temperature", type=float, default=300.0, help="K")
+    parser.add_argument("--seed", type=int, default=0, help="of velocities and thermostat")
     parser.add_argument("--equilibration", type=float, default=2.0, help="ps to leave out")
     parser.add_argument("--analyse", action="store_true", help="only what the folder holds")
     arguments = parser.parse_args()
@@ -188,6 +188,7 @@ def main() -> None:
             timestep=arguments.timestep,
             steps=round(1000 * arguments.picoseconds / arguments.timestep),
             interval=max(1, round(FRAME_FS / arguments.timestep)),
+            seed=arguments.seed,
         )
         calculator = make_calculator(arguments.model)
         atoms = read_structure(None, calculator)

@@ -21,12 +21,13 @@ from matplotlib.figure import Figure
 
 from pointedge.calculators.cli.options import print_table
 from pointedge.calculators.cli.runs import md_progress, read_structure, set_calculator, stoppable
-from pointedge.calculators.correlations import Motion, mean_square_displacement, read_motion
+from pointedge.calculators.correlations import mean_square_displacement
 from pointedge.calculators.dynamics import MDSettings
 from pointedge.calculators.elasticity import CUBIC, ElasticConstants, elastic_constants
 from pointedge.calculators.figures import BLUE, STYLES, draw_rdf, draw_temperature
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import make_calculator
+from pointedge.calculators.motion import Motion, read_motion
 from pointedge.calculators.relaxation import RelaxationSettings, relax
 from pointedge.calculators.results import MDResult, read_run
 from pointedge.calculators.trajectories import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -213,8 +213,9 @@ def read_inputs(
     return tensors
 
 
-def input_range(config: Mapping[str, Any], name: str) -> tuple[float, float]:
-    """Smallest and largest charge or spin that a network with these settings takes."""
+def input_range(network: Any, name: str) -> tuple[float, float]:
+    """Smallest and largest charge (e) or spin (2S + 1) that a network takes."""
+    config: dict[str, Any] = network.to_config()
     if name == "charge":
         limit = config.get("max_charge", np.inf)
         return -limit, limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from importlib.metadata import version
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"pointedge {version('pointedge')}")
+        print(f"pointedge {metadata.version('pointedge')}")
         raise typer.Exit
 
 

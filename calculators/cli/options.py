@@ -55,17 +55,14 @@ def check_output(path: Path, *, reads: Iterable[str | Path] = (), overwrite: boo
     check_writable(path)
 
 
-def check_outputs(*paths: Path | None, reads: Iterable[str | Path] = ()) -> None:
-    """Refuse outputs, where they are named, that cannot be written or are one and the same file.
-
-    Raises:
-        ValueError: see :func:`check_output`.
-        UnwrittenError: nothing can be written there.
-    """
+def check_outputs(
+    *paths: Path | None, reads: Iterable[str | Path] = (), overwrite: bool = True
+) -> None:
+    """Refuse outputs, where they are named, that are one and the same; see :func:`check_output`."""
     seen: dict[Path, Path] = {}
     reads = list(reads)
     for path in filter(None, paths):
-        check_output(path, reads=reads)
+        check_output(path, reads=reads, overwrite=overwrite)
         if path.resolve() in seen:
             raise ValueError(f"{path} is named for two outputs; name two files.")
         seen[path.resolve()] = path

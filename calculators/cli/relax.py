@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ...potentials.files import UnwrittenError, replacing
-from .options import Device, Dtype, ModelOption, Symmetrize, check_output, print_table
+from .options import Device, Dtype, ModelOption, Symmetrize, check_outputs, print_table
 from .runs import progress_bar, read_structure, set_model, terminable
 
 if TYPE_CHECKING:
@@ -86,16 +86,10 @@ def _check_files(
     output: Path, trajectory: Path | None, reads: Sequence[Path], overwrite: bool
 ) -> str:
     """Refuse files that cannot be written, and return the format that ``output`` asks for."""
-    for file in filter(None, (output, trajectory)):
-        check_output(file, reads=reads, overwrite=overwrite)
-    if trajectory is not None:
-        if trajectory.suffix not in TRAJECTORIES:
-            suffixes = " or ".join(TRAJECTORIES)
-            raise ValueError(
-                f"cannot write steps into {trajectory}; its suffix has to be {suffixes}."
-            )
-        if trajectory.resolve() == output.resolve():
-            raise ValueError(f"output and trajectory are both {output}; name two files.")
+    check_outputs(output, trajectory, reads=reads, overwrite=overwrite)
+    if trajectory is not None and trajectory.suffix not in TRAJECTORIES:
+        suffixes = " or ".join(TRAJECTORIES)
+        raise ValueError(f"cannot write steps into {trajectory}; its suffix has to be {suffixes}.")
     return _format(output)
 
 

@@ -121,3 +121,32 @@ def frame_weight(atoms: Atoms, data: Data, where: str = "the frame") -> float:
     for key, factors in data.group_weights.items():
         weight *= factors.get(str(atoms.info.get(key)), 1.0)
     return weight
+
+
+class GivenWeights:
+    """Weights that a configuration gives, and those of them that no frame has had so far."""
+
+    def __init__(self, data: Data) -> None:
+        self._key = data.weight_key
+        self._groups = {key: set(factors) for key, factors in data.group_weights.items()}
+
+    def look_at(self, structures: Sequence[Atoms]) -> None:
+        """Take note of what frames have."""
+        for key, values in self._groups.items():
+            values -= {str(atoms.info.get(key)) for atoms in structures}
+        if any(self._key in atoms.info for atoms in structures):
+            self._key = None
+
+    def check(self) -> None:
+        """Raise ValueError if a key of weights, or a group, was in no training frame."""
+        for key, values in self._groups.items():
+            if values:
+                raise ValueError(
+                    f"data.group_weights has {key} {', '.join(sorted(values))}, but no training "
+                    "frame does; leave it out, or correct it."
+                )
+        if self._key is not None:
+            raise ValueError(
+                f"data.weight_key is {self._key!r}, which no training frame has in its info; "
+                "correct it, or leave it out."
+            )

@@ -16,7 +16,7 @@ from ase import Atoms
 from ..datasets.hashes import ColumnsHash, frame_hash
 from ..files import replacing
 from ..graph import Graph
-from .data import LABELS, Batch, frame_weight, with_labels
+from .data import LABELS, Batch, GivenWeights, frame_weight, with_labels
 from .labels import keys_of, read_labels, with_named_moments
 from .reading import Frame, find_file, iterate_frames
 from .settings import Data, Frames
@@ -218,17 +218,14 @@ def _collect(
 ) -> tuple[Summary, str]:
     """Write all frames, each looked at once; returns what they are, and their digest."""
     summarizer, digest = Summarizer(name, cutoff), ColumnsHash()
-    keys, weighted = keys_of(data), data.weight_key is None
-    groups = {key: set(factors) for key, factors in data.group_weights.items()}
+    keys, given = keys_of(data), GivenWeights(data)
     for chunk in _chunks(frames):
         names = [str(frame) for frame in chunk]
         structures = [with_named_moments(frame.atoms, keys, str(frame)) for frame in chunk]
         found = [read_labels(a, keys, where) for a, where in zip(structures, names, strict=True)]
         labels, used = [one for one, _ in found], [one for _, one in found]
         weights = [frame.weight * frame_weight(frame.atoms, data, str(frame)) for frame in chunk]
-        for key, values in groups.items():
-            values -= {str(a.info.get(key)) for a in structures}
-        weighted = weighted or any(data.weight_key in a.info for a in structures)
+        given.look_at(structures)
         try:
             batch = with_labels(structures, labels, weights, cutoff, inputs)
         except ValueError:
@@ -239,17 +236,8 @@ def _collect(
         rows = _rows(batch, hashes)
         writer.append(rows)
         digest.add({column: rows[column] for column in DIGESTED})
-    for key, values in groups.items():
-        if values and name == "training":
-            raise ValueError(
-                f"data.group_weights has {key} {', '.join(sorted(values))}, but no training frame"
-                " does; leave it out, or correct it."
-            )
-    if name == "training" and not weighted:
-        raise ValueError(
-            f"data.weight_key is {data.weight_key!r}, which no training frame has in its info; "
-            "correct it, or leave it out."
-        )
+    if name == "training":
+        given.check()
     return summarizer.finish(), digest.hexdigest()
 
 

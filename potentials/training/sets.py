@@ -82,7 +82,7 @@ def open_sets(
 
 def _refuse_unknown_inputs(potential: Potential, name: str, frames: FrameDataset) -> None:
     for key in set(potential.inputs) & set(DEFAULT_INPUTS):
-        low, high = input_range(potential.network.to_config(), key)  # type: ignore[operator]
+        low, high = input_range(potential.network, key)
         values = frames.inputs(key)
         beyond = np.flatnonzero((values < low) | (values > high))
         if len(beyond):

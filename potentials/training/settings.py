@@ -209,10 +209,7 @@ class Optimization(Strict):
         "adamw", description="muon: steps of matrices are orthogonal (arXiv 2502.16982)"
     )
     learning_rate: float = Field(
-        1e-3,
-        gt=0,
-        description="peak value of adamw's steps; muon makes those of matrices three times as large"
-        " by itself",
+        1e-3, gt=0, description="peak value, of adamw; muon itself takes three times as much"
     )
     warmup_fraction: float = Field(0.02, ge=0, lt=1, description="of all steps")
     weight_decay: float = Field(0.01, ge=0, description="of matrices; vectors have none")

@@ -8,15 +8,14 @@ from ase import Atoms
 
 from pointedge.calculators.correlations import (
     WAVENUMBER,
-    Motion,
     autocorrelation,
     density_of_states,
     finite_size_correction,
     mean_square_displacement,
-    read_motion,
     self_diffusion,
 )
 from pointedge.calculators.md import run_md
+from pointedge.calculators.motion import Motion, read_motion
 
 from .quick import argon, settings
 
