@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class DensityOfStates:
 
 
 def density_of_states(
-    motion: Motion, symbol: str, *, window: float = 1.0, blocks: int = 8
+    motion: Motion | Sequence[Motion], symbol: str, *, window: float = 1.0, blocks: int = 8
 ) -> DensityOfStates:
     """Vibrational density of states from the velocity autocorrelation function.
 
@@ -47,39 +48,44 @@ def density_of_states(
     (1/(2·interval)) fold back: 2.5 fs between frames reach 6,670 1/cm.
 
     Args:
-        motion: see :func:`.motion.read_motion`.
+        motion: see :func:`.motion.read_motion`; or several, of independent runs of one system.
         symbol: element.
         window: τ, ps; the longer, the finer the resolution and the larger the noise.
-        blocks: parts of the trajectory whose spread gives the error; as many as are at least 2 τ
+        blocks: parts of each trajectory whose spread gives the error; as many as are at least 2 τ
             long are taken.
 
     Raises:
-        ValueError: no such element, a trajectory shorter than 2 τ, or no block.
+        ValueError: no such element, a trajectory shorter than 2 τ, no block, or runs of other atoms
+            or intervals.
     """
     if blocks < 1:
         raise ValueError(f"blocks is {blocks}; it must be at least 1.")
-    chosen = _atoms(motion, symbol)
-    lags = round(window / motion.interval)
-    possible = len(motion.time) // max(2 * lags, 1)
-    if possible < 1 or lags < 2:
-        raise ValueError(
-            f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps, in frames of "
-            f"{1000 * motion.interval:g} fs, is too short for a window of {window:g} ps; give at "
-            "least twice the window."
-        )
+    runs = _runs(motion)
+    chosen, interval = _atoms(runs[0], symbol), runs[0].interval
+    lags = round(window / interval)
+    parts: list[Motion] = []
+    for run in runs:
+        possible = len(run.time) // max(2 * lags, 1)
+        if possible < 1 or lags < 2:
+            raise ValueError(
+                f"a trajectory of {run.time[-1] - run.time[0]:g} ps, in frames of "
+                f"{1000 * interval:g} fs, is too short for a window of {window:g} ps; give at "
+                "least twice the window."
+            )
+        parts += run.blocks(min(blocks, possible))
     taper = np.cos(0.5 * np.pi * np.arange(lags) / lags) ** 2
     spectra = []
-    for block in motion.blocks(min(blocks, possible)):
+    for block in parts:
         velocities = block.velocities[:, chosen].reshape(len(block.time), -1)
         correlation = autocorrelation(velocities, lags).mean(axis=1)
         even = taper * correlation / correlation[0]
         # Symmetric in time: the transform is real, and its mean is the value at time 0.
         full = rfft(np.concatenate([even, [0.0], even[:0:-1]])).real
-        spectra.append(3 * 2 * full * motion.interval / WAVENUMBER)
+        spectra.append(3 * 2 * full * interval / WAVENUMBER)
     error = np.std(spectra, axis=0, ddof=1) if len(spectra) > 1 else np.full(lags + 1, np.nan)
     return DensityOfStates(
         symbol=symbol,
-        wavenumbers=np.arange(lags + 1) / (2 * lags * motion.interval) * WAVENUMBER,
+        wavenumbers=np.arange(lags + 1) / (2 * lags * interval) * WAVENUMBER,
         density=np.mean(spectra, axis=0),
         error=error / np.sqrt(len(spectra)),
         resolution=WAVENUMBER / window,  # of a Hann window of length 2 τ: 2 / (2 τ)
@@ -110,42 +116,45 @@ class Diffusion:
 
 
 def self_diffusion(
-    motion: Motion, symbol: str, *, fit: tuple[float, float] = (1.0, 4.0)
+    motion: Motion | Sequence[Motion], symbol: str, *, fit: tuple[float, float] = (1.0, 4.0)
 ) -> Diffusion:
     """Self-diffusion coefficient by Einstein's relation, D = slope of <|r(t) - r(0)|²> / 6.
 
-    Displacements are relative to the centre of mass of all atoms. The trajectory is cut into blocks
+    Displacements are relative to the centre of mass of all atoms. Trajectories are cut into blocks
     of twice the longest lag, whose spread gives the error. A periodic cell slows diffusion down:
     see :func:`finite_size_correction`.
 
     Args:
-        motion: see :func:`.motion.read_motion`.
+        motion: see :func:`.motion.read_motion`; or several, of independent runs of one system.
         symbol: element.
         fit: ps, first and last lag of the straight line; beyond rattling in a cage, about 1 ps in
             water.
 
     Raises:
-        ValueError: no such element, a trajectory shorter than two times the last lag, or no two
-            lags between those of the fit.
+        ValueError: no such element, a trajectory shorter than two times the last lag, no two lags
+            between those of the fit, or runs of other atoms or intervals.
     """
-    chosen = _atoms(motion, symbol)
-    lags = max(0, round(fit[1] / motion.interval)) + 1
-    time: Array = motion.interval * np.arange(lags, dtype=np.float64)
+    runs = _runs(motion)
+    chosen, interval = _atoms(runs[0], symbol), runs[0].interval
+    lags = max(0, round(fit[1] / interval)) + 1
+    time: Array = interval * np.arange(lags, dtype=np.float64)
     fitted = time >= fit[0]
     if fitted.sum() < 2 or fit[0] < 0:
         raise ValueError(
             f"no line goes through lags of {fit[0]:g} to {fit[1]:g} ps, in frames of "
-            f"{1000 * motion.interval:g} fs; give a first and a last lag with two frames between."
+            f"{1000 * interval:g} fs; give a first and a last lag with two frames between."
         )
-    blocks = len(motion.time) // (2 * lags)
-    if blocks < 1:
-        raise ValueError(
-            f"a trajectory of {motion.time[-1] - motion.time[0]:g} ps is too short for lags up to "
-            f"{fit[1]:g} ps; give at least twice as much, or shorter lags."
-        )
-    center = np.einsum("tnx,n->tx", motion.positions, motion.masses) / motion.masses.sum()
-    relative = motion.positions[:, chosen] - center[:, None]
-    parts = np.split(relative[: len(relative) // blocks * blocks], blocks)
+    parts: list[Array] = []
+    for run in runs:
+        blocks = len(run.time) // (2 * lags)
+        if blocks < 1:
+            raise ValueError(
+                f"a trajectory of {run.time[-1] - run.time[0]:g} ps is too short for lags up to "
+                f"{fit[1]:g} ps; give at least twice as much, or shorter lags."
+            )
+        center = np.einsum("tnx,n->tx", run.positions, run.masses) / run.masses.sum()
+        relative = run.positions[:, chosen] - center[:, None]
+        parts += np.split(relative[: len(relative) // blocks * blocks], blocks)
     curves = [mean_square_displacement(part, lags) for part in parts]
     slopes = [np.polyfit(time[fitted], curve[fitted], 1)[0] / 6 for curve in curves]
     return Diffusion(
@@ -154,8 +163,8 @@ def self_diffusion(
         displacement=np.mean(curves, axis=0),
         fit=fit,
         coefficient=float(np.mean(slopes)),
-        error=float(np.std(slopes, ddof=1) / np.sqrt(blocks)) if blocks > 1 else np.nan,
-        blocks=blocks,
+        error=float(np.std(slopes, ddof=1) / np.sqrt(len(parts))) if len(parts) > 1 else np.nan,
+        blocks=len(parts),
     )
 
 
@@ -208,6 +217,22 @@ def mean_square_displacement(positions: Array, lags: int) -> Array:
         moved = positions[lag:] - positions[:-lag]
         displacement.append(float(np.einsum("tnx,tnx->", moved, moved)) / moved[..., 0].size)
     return np.array(displacement)
+
+
+def _runs(motion: Motion | Sequence[Motion]) -> list[Motion]:
+    runs = [motion] if isinstance(motion, Motion) else list(motion)
+    if not runs:
+        raise ValueError("there is no trajectory; give at least one.")
+    first = runs[0]
+    for run in runs[1:]:
+        if not np.array_equal(run.symbols, first.symbols):
+            raise ValueError("the trajectories are of other atoms; give runs of one system.")
+        if not np.isclose(run.interval, first.interval, rtol=1e-3):
+            raise ValueError(
+                f"frames are {1000 * first.interval:g} fs apart in one trajectory and "
+                f"{1000 * run.interval:g} fs in another; give runs with the same interval."
+            )
+    return runs
 
 
 def _atoms(motion: Motion, symbol: str) -> NDArray[np.intp]:

@@ -2,14 +2,17 @@
 
     python examples/5_liquid_water.py [OUTPUT] [--model pet-water] [--picoseconds 50]
     python examples/5_liquid_water.py OUTPUT --analyse        # whatever length is there already
+    python examples/5_liquid_water.py FIRST SECOND --analyse  # runs with a --seed each, together
 
-Runs for hours, and goes on where it was cut off when it is started again. Writes `liquid-water.png`
-into the folder: radial distribution functions with errors, the vibrational density of states from
-the velocity autocorrelation function, the mean square displacement, and the temperature. All errors
-are of blocks: of what parts of the trajectory disagree on.
+Runs for hours, and goes on where it was cut off when it is started again. Where cores are few, two
+shorter runs, one on each, are done sooner than a long one on both. Writes `liquid-water.png` into
+the (first) folder: radial distribution functions with errors, the vibrational density of states
+from the velocity autocorrelation function, the mean square displacement, and the temperature. All
+errors are of blocks: of what parts of the trajectory disagree on.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -52,29 +55,43 @@ def longest_bond(motion: Motion) -> float:
     return float(np.linalg.norm(bonds - images @ motion.cell, axis=2).max())
 
 
-def diffusion(motion: Motion) -> Diffusion | None:
+def diffusion(motions: list[Motion]) -> Diffusion | None:
     """Self-diffusion of O from lags of 1 to 4 ps or less; None where there are not 4 ps in all."""
-    length = motion.time[-1] - motion.time[0]
-    return self_diffusion(motion, "O", fit=(1.0, min(4.0, length / 2.1))) if length > 4 else None
+    length = min(motion.time[-1] - motion.time[0] for motion in motions)
+    return self_diffusion(motions, "O", fit=(1.0, min(4.0, length / 2.1))) if length > 4 else None
 
 
-def spectra(motion: Motion) -> list[DensityOfStates]:
+def spectra(motions: list[Motion]) -> list[DensityOfStates]:
     """Vibrational density of states of H and O, with a window of 1 ps or what there is."""
-    window = min(1.0, (motion.time[-1] - motion.time[0]) / 2.1)
-    return [density_of_states(motion, symbol, window=window) for symbol in "HO"]
+    window = min(1.0, min(motion.time[-1] - motion.time[0] for motion in motions) / 2.1)
+    return [density_of_states(motions, symbol, window=window) for symbol in "HO"]
+
+
+def together(measured: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Mean of independent values, and its error."""
+    values, errors = np.transpose(list(measured))
+    return float(values.mean()), float(np.sqrt((errors**2).sum()) / len(errors))
 
 
 def report(
-    result: MDResult, start: float, motion: Motion, rdfs: list[RDF], diffused: Diffusion | None
+    results: list[MDResult],
+    starts: list[float],
+    motions: list[Motion],
+    rdfs: list[RDF],
+    diffused: Diffusion | None,
 ) -> None:
     """Print what came out, and of how much."""
-    late = result.thermo["time_ps"] >= start
-    temperature, error = block_average(result.thermo["temperature_K"][late])
-    drift, drift_error = result.energy_drift()
+    temperatures = [
+        block_average(result.thermo["temperature_K"][result.thermo["time_ps"] >= start])
+        for result, start in zip(results, starts, strict=True)
+    ]
+    temperature, error = together(temperatures)
+    drift, drift_error = together(result.energy_drift() for result in results)
+    asked = [result.settings.steps * result.settings.timestep / 1000 for result in results]
     rows = [
-        ("length reached", f"{result.picoseconds:.3f}", "", "ps"),
-        ("asked for", f"{result.settings.steps * result.settings.timestep / 1000:g}", "", "ps"),
-        ("left out at the start", f"{start:g}", "", "ps"),
+        ("length reached", " + ".join(f"{result.picoseconds:.3f}" for result in results), "", "ps"),
+        ("asked for", " + ".join(f"{length:g}" for length in asked), "", "ps"),
+        ("left out at the start", " + ".join(f"{start:g}" for start in starts), "", "ps"),
         ("temperature", f"{temperature:.1f}", f"± {error:.1f}", "K"),
         ("drift of conserved quantity", f"{drift:.4f}", f"± {drift_error:.4f}", "meV/atom/ps"),
     ]
@@ -84,15 +101,16 @@ def report(
         spread = rdf.error[np.argmin(abs(rdf.r - position))]
         rows.append((f"first peak of {rdf.name}", f"{position:.2f}", "", "Å"))
         rows.append(("its height", f"{height:.2f}", f"± {spread:.2f}", ""))
-    rows.append(("longest O-H bond", f"{longest_bond(motion):.2f}", "", "Å"))
+    rows.append(("longest O-H bond", f"{max(map(longest_bond, motions)):.2f}", "", "Å"))
     if diffused is not None:
-        edge = np.linalg.det(motion.cell) ** (1 / 3)
+        edge = np.linalg.det(motions[0].cell) ** (1 / 3)
         missing = finite_size_correction(temperature, VISCOSITY, edge)
         value, spread = 10 * diffused.coefficient, 10 * diffused.error
         known = f"± {spread:.2f}" if spread == spread else ""
         rows.append(("self-diffusion in this cell", f"{value:.2f}", known, "1e-9 m²/s"))
         rows.append(("what its size takes, about", f"{10 * missing:.2f}", "", "1e-9 m²/s"))
-    rows.append(("wall time", f"{result.milliseconds_per_step:.0f}", "", "ms/step"))
+    wall = np.mean([result.milliseconds_per_step for result in results])
+    rows.append(("wall time", f"{wall:.0f}", "", "ms/step"))
     print_table(("quantity", "value", "error", "unit"), rows)
     if diffused is not None:
         print(
@@ -103,8 +121,8 @@ def report(
 
 
 def figure(
-    result: MDResult,
-    start: float,
+    results: list[MDResult],
+    starts: list[float],
     rdfs: list[RDF],
     states: list[DensityOfStates],
     diffused: Diffusion | None,
@@ -138,13 +156,19 @@ def figure(
     for panel in (structure, vibrations, motion):
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, loc="upper right")
-    draw_temperature(temperature, result, start)
+    for result, start in zip(results, starts, strict=True):
+        draw_temperature(temperature, result, start)
+    drawn, names = temperature.get_legend_handles_labels()
+    once = dict(zip(names, drawn, strict=True))
+    temperature.legend(
+        once.values(), once.keys(), frameon=False, loc="upper right", ncols=2, fontsize=9
+    )
     for panel in canvas.axes:
         panel.spines[["top", "right"]].set_visible(False)
-    molecules = len(result.atoms) // 3
+    first, length = results[0], " + ".join(f"{result.picoseconds:.1f}" for result in results)
     canvas.suptitle(
-        f"{molecules} H$_2$O at {result.settings.temperature:g} K, {result.picoseconds:.1f} ps in "
-        f"steps of {result.settings.timestep:g} fs",
+        f"{len(first.atoms) // 3} H$_2$O at {first.settings.temperature:g} K, {length} ps in steps "
+        f"of {first.settings.timestep:g} fs",
         fontsize=11,
     )
     return canvas
@@ -171,7 +195,7 @@ def _draw_diffusion(axes: Axes, diffused: Diffusion) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", nargs="?", type=Path, default=Path("liquid-water"))
+    parser.add_argument("outputs", nargs="*", type=Path, default=[Path("liquid-water")])
     parser.add_argument("--model", default="pet-water")
     parser.add_argument("--picoseconds", type=float, default=50.0)
     parser.add_argument("--timestep", type=float, default=0.5, help="fs")
@@ -180,8 +204,11 @@ def main() -> None:
     parser.add_argument("--equilibration", type=float, default=2.0, help="ps to leave out")
     parser.add_argument("--analyse", action="store_true", help="only what the folder holds")
     arguments = parser.parse_args()
+    folder, *others = arguments.outputs
     if arguments.analyse:
-        result = read_run(arguments.output)
+        results = [read_run(output) for output in arguments.outputs]
+    elif others:
+        parser.error("run one folder at a time, each with a --seed, and --analyse them together")
     else:
         settings = MDSettings(
             temperature=arguments.temperature,
@@ -194,17 +221,19 @@ def main() -> None:
         atoms = read_structure(None, calculator)
         atoms.calc = calculator
         progress = md_progress(settings.steps, settings.timestep)
-        with stoppable(arguments.output), progress as report_step:
-            result = run_md(atoms, settings, arguments.output, progress=report_step)
-    start = min(arguments.equilibration, result.picoseconds / 2)
-    motion = read_motion(result.iter_frames()).after(start)
-    first = result.frames - len(motion.time)
-    stride = -(-len(motion.time) // RDF_FRAMES)
-    rdfs = block_radial_distribution(list(result.iter_frames(first, stride)), PAIRS)
-    diffused = diffusion(motion)
-    report(result, start, motion, rdfs, diffused)
-    path = arguments.output / "liquid-water.png"
-    figure(result, start, rdfs, spectra(motion), diffused).savefig(path, dpi=150)
+        with stoppable(folder), progress as report_step:
+            results = [run_md(atoms, settings, folder, progress=report_step)]
+    starts = [min(arguments.equilibration, result.picoseconds / 2) for result in results]
+    motions, frames = [], []
+    for result, start in zip(results, starts, strict=True):
+        motions.append(read_motion(result.iter_frames()).after(start))
+        stride = -(-len(motions[-1].time) // RDF_FRAMES)
+        frames += list(result.iter_frames(result.frames - len(motions[-1].time), stride))
+    rdfs = block_radial_distribution(frames, PAIRS)
+    diffused = diffusion(motions)
+    report(results, starts, motions, rdfs, diffused)
+    path = folder / "liquid-water.png"
+    figure(results, starts, rdfs, spectra(motions), diffused).savefig(path, dpi=150)
     print(path)
 
 

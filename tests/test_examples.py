@@ -122,6 +122,27 @@ def test_scripts(script, arguments, found, tmp_path):
     assert found in " ".join(done.stdout.split())
 
 
+def test_runs_of_water_are_looked_at_together(tmp_path, monkeypatch, capsys):
+    shutil.copy(stand_ins.__file__, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(EXAMPLES / "5_liquid_water.py"))["main"]
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["5_liquid_water.py", *arguments])
+        main()
+        return " ".join(capsys.readouterr().out.split())
+
+    for seed in ("0", "1"):
+        length = ("--timestep", "1", "--picoseconds", "0.05")
+        run(seed, "--model", "stand_ins:water", *length, "--seed", seed)
+    found = run("0", "1", "--analyse")
+    assert "length reached 0.050 + 0.050 ps" in found
+    assert (tmp_path / "0" / "liquid-water.png").exists()
+    with pytest.raises(SystemExit):
+        run("0", "1")
+    assert "each with a --seed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("points", [3, 4, 5, 9])
 def test_equation_of_state(points):
     """The fit finds the curve that points were taken from; errors need one point more."""

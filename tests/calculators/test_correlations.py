@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -88,6 +90,31 @@ def test_diffusion_of_random_walks():
     assert abs(result.coefficient - expected) < 4 * result.error
     assert result.displacement[100] == pytest.approx(6 * expected * 1.0, rel=0.05)
     assert np.isnan(self_diffusion(motion.after(70.0), "H", fit=(1.0, 4.0)).error)
+
+
+def test_several_runs_are_as_many_blocks_more():
+    motion = oscillators(6400, {"H": 100.0, "O": 20.0})
+    halves = motion.blocks(2)
+    for whole, parts in (
+        (density_of_states(motion, "H"), density_of_states(halves, "H", blocks=4)),
+        (
+            self_diffusion(motion, "O", fit=(0.1, 0.3975)),
+            self_diffusion(halves, "O", fit=(0.1, 0.3975)),
+        ),
+    ):
+        for field in fields(whole):
+            np.testing.assert_equal(getattr(parts, field.name), getattr(whole, field.name))
+
+
+def test_runs_of_one_system_only():
+    motion = oscillators(100, {"H": 100.0, "O": 20.0})
+    slow = replace(motion, time=2 * motion.time)
+    with pytest.raises(ValueError, match=r"2\.5 fs apart in one trajectory and 5 fs in another"):
+        density_of_states([motion, slow], "H", window=0.05)
+    with pytest.raises(ValueError, match="of other atoms"):
+        self_diffusion([motion, oscillators(100, {"H": 100.0})], "H", fit=(0.01, 0.05))
+    with pytest.raises(ValueError, match="no trajectory; give at least one"):
+        self_diffusion([], "H")
 
 
 def test_finite_size_correction_of_water():
