@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .counting import count
 from .graph import Graph
 from .outputs import DIRECT, Outputs, along
 
@@ -61,5 +62,5 @@ def sum_over_atoms(values: Tensor, graph: Graph) -> Tensor:
 
 def mean_over_atoms(values: Tensor, graph: Graph) -> Tensor:
     """Means (B, ...) over the atoms of each structure of values (N, ...)."""
-    atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
+    atoms = count(graph.structure, graph.num_structures)
     return along(1 / atoms.to(values.dtype), sum_over_atoms(values, graph))

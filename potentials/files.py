@@ -31,7 +31,7 @@ def partial_of(path: Path) -> Path:
 
 def check_writable(path: Path) -> None:
     """Raise UnwrittenError where no file of this name can be made, before work that fills it."""
-    trial = partial_of(path)
+    trial = partial_of(path.resolve())
     try:
         with trial.open("xb"):
             pass
@@ -52,23 +52,24 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """Write a file anew: the old one stays until the new one is complete and on the disk.
 
     Args:
-        path: of the file.
+        path: of the file; of a symbolic link what it points to is written.
         keep: a name under which the old file is kept.
 
     Raises:
         UnwrittenError: the disk is full, or the like.
     """
-    partial = partial_of(path)
+    target = path.resolve()
+    partial = partial_of(target)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        partial.replace(path)
-        sync_folder(path.parent)
+        if keep is not None and target.exists():
+            target.replace(keep)
+        partial.replace(target)
+        sync_folder(target.parent)
     except OSError as error:
         raise UnwrittenError.of(path, error) from None
     finally:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .counting import count
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -71,7 +73,7 @@ class Layout:
         cls, centers: Tensor, neighbors: Tensor, shifts: Tensor, num_atoms: int, chunk_tokens: int
     ) -> Layout:
         """Lay out a full edge list; one host synchronisation (the neighbour counts)."""
-        counts = torch.bincount(centers, minlength=num_atoms)
+        counts = count(centers, num_atoms)
         counts, atom_order = torch.sort(counts, stable=True)
         rank = torch.empty_like(atom_order)
         rank[atom_order] = torch.arange(num_atoms, device=centers.device)

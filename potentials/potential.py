@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .counting import count
 from .derivatives import (
     direct_predictions,
     edge_forces,
@@ -270,7 +271,7 @@ class Potential(nn.Module):
                 "fit-uncertainty`."
             )
         features = self.last_layer_features(graph)
-        atoms = torch.bincount(graph.structure, minlength=graph.num_structures)
+        atoms = count(graph.structure, graph.num_structures)
         return atoms * self.rigidity(mean_over_atoms(features, graph)), self.rigidity(features)
 
     def atomic_properties(self, graph: Graph, edge_vectors: Tensor) -> Outputs:

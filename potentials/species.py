@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .counting import count
+
 LARGEST_NUMBER = 118
 
 
@@ -48,7 +50,7 @@ class Groups:
             RuntimeError: an index is out of range.
         """
         order = torch.argsort(index, stable=True)
-        counts = torch.bincount(index, minlength=num_species).tolist()
+        counts = count(index, num_species).tolist()
         return cls(index, order, torch.argsort(order), counts)
 
     def map(self, function: Callable[[int, Tensor], Tensor], values: Tensor) -> Tensor:

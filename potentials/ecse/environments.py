@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..counting import count
+
 
 @dataclass(frozen=True)
 class Environments:
@@ -94,7 +96,7 @@ class Frames:
 def pairs(inside: Tensor, centers: Tensor, num_atoms: int) -> tuple[Tensor, Tensor]:
     """Ordered pairs (P,), (P,) of different edges of one atom among those ``inside`` (E,) bool."""
     (edges,) = torch.nonzero(inside, as_tuple=True)
-    counts = torch.bincount(centers[edges], minlength=num_atoms)
+    counts = count(centers[edges], num_atoms)
     begin = (torch.cumsum(counts, 0) - counts)[centers[edges]]
     repeats = counts[centers[edges]]
     first = torch.repeat_interleave(repeats)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..counting import count
 from ..graph import Graph
 from ..outputs import RANKS, Outputs, along, invariant_part, to_laboratory
 from ..suggestions import refuse_misspelt
@@ -189,9 +190,9 @@ class ECSE(nn.Module):
     def field_sizes(self, graph: Graph) -> Tensor:
         """Upper bounds (N,) on the number of edges in the field of each atom."""
         if self.scope == "structure":
-            edges = torch.bincount(graph.structure[graph.centers], minlength=graph.num_structures)
+            edges = count(graph.structure[graph.centers], graph.num_structures)
             return edges[graph.structure]
-        counts = torch.bincount(graph.centers, minlength=graph.num_atoms)
+        counts = count(graph.centers, graph.num_atoms)
         sizes = counts
         for _ in range(self.hops - 1):
             sizes = counts + torch.zeros_like(counts).index_add(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..counting import count
 from ..cutoff import tanh
 from .environments import Environments, Frames, axes, pairs, sine_squared, with_mirror_images
 from .weights import (
@@ -55,7 +56,7 @@ def inner_radii(environments: Environments, settings: RadiusSettings) -> Tensor:
     outer, num_atoms = settings.outer_radius(environments.cutoff), environments.num_atoms
     (near,) = torch.nonzero(environments.lengths < outer, as_tuple=True)
     vectors, centers = environments.vectors[near], environments.centers[near]
-    counts = torch.bincount(centers, minlength=num_atoms)
+    counts = count(centers, num_atoms)
     begin = torch.cumsum(counts, 0) - counts
     slot = torch.arange(len(near), device=near.device) - begin[centers]
     blocks = _blocks(counts.tolist())
@@ -88,11 +89,11 @@ def _blocks(counts: list[int]) -> list[_Block]:
     """Cut atoms with these numbers of edges into blocks of about CHUNK_PAIRS padded pairs."""
     blocks: list[_Block] = []
     start = atoms = edges = width = 0
-    for k, count in enumerate(counts):
-        if atoms and (atoms + 1) * max(width, count) ** 2 > CHUNK_PAIRS:
+    for k, each in enumerate(counts):
+        if atoms and (atoms + 1) * max(width, each) ** 2 > CHUNK_PAIRS:
             blocks.append(_Block(start, atoms, edges, width))
             start, atoms, edges, width = k, 0, 0, 0
-        atoms, edges, width = atoms + 1, edges + count, max(width, count)
+        atoms, edges, width = atoms + 1, edges + each, max(width, each)
     return [*blocks, _Block(start, atoms, edges, width)] if atoms else blocks
 
 

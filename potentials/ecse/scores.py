@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ..counting import count
 from ..cutoff import tanh
 from ..plain import refuse_out_of_range
 from ..suggestions import refuse_misspelt
@@ -168,7 +169,7 @@ def _candidates(
     best = score.new_zeros(num_groups).scatter_reduce(0, entries, score, "amax", include_self=False)
     # Together the others change no digit of M, which is at least the largest weight over the number
     # of entries. Preference may bring two entries 2 κ nearer to one another.
-    number = 2 * torch.bincount(entries, minlength=num_groups)
+    number = 2 * count(entries, num_groups)
     far = max(-math.log(settings.pruning), -math.log(1e-17) / POWER)
     margin = 2 * settings.preference + far + number.log()
     (chosen,) = torch.nonzero(score[: len(first)] > (best - margin)[owner], as_tuple=True)

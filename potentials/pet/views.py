@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..counting import count
 from ..ecse.environments import Frames
 from ..layout import Chunk, Layout, cut, map_chunks
 
@@ -115,7 +116,7 @@ def framed(
     weights = torch.cat([frames.weights, frames.auxiliary[poor]])[order]
     weights = weights / weights.new_zeros(len(rank)).index_add(0, atoms, weights)[atoms]
 
-    counts = torch.bincount(layout.centers, minlength=len(rank))
+    counts = count(layout.centers, len(rank))
     first = (torch.cumsum(counts, 0) - counts)[atoms]
     counts = counts[atoms]
     owner = torch.repeat_interleave(counts)

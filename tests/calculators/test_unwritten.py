@@ -271,3 +271,17 @@ def test_two_who_write_one_file_each_write_a_whole_one(tmp_path):
     assert path.read_text() == "first"
     assert mine.read_text() == "the user's"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.partial"]
+
+
+def test_of_a_link_what_it_points_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    for text in (b"first", b"second"):
+        check_writable(link)
+        with replacing(link, keep=tmp_path / "last") as file:
+            file.write(text)
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+    assert (tmp_path / "last").read_text() == "first"
+    assert list((tmp_path / "elsewhere").iterdir()) == [target]

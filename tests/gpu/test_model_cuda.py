@@ -5,7 +5,10 @@ import torch
 
 from pointedge.potentials.checkpoint import architecture
 from pointedge.potentials.graph import Graph, random_rotations
+from pointedge.potentials.layout import Layout
 from pointedge.potentials.potential import Potential
+
+from .waits import waits
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -49,6 +52,14 @@ def test_predictions_agree_with_the_cpu(potential):
     for name in ("energies", "forces", "strain_gradient"):
         one, other = getattr(expected, name), getattr(found, name).cpu()
         assert (one - other).abs().max() <= 1e-10 * one.abs().max()
+
+
+@cuda
+def test_the_layout_waits_once():
+    graph = random_graph(3.0, "cuda")
+    edges = (graph.centers, graph.neighbors, graph.shifts, graph.num_atoms, 1000)
+    Layout.build(*edges)
+    assert len(waits(Layout.build, *edges)) <= 1
 
 
 @cuda

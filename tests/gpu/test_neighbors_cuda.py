@@ -1,7 +1,5 @@
 """The neighbour lists on CUDA: the oracle suite, waits of the host, and Verlet reuse."""
 
-import warnings
-
 import pytest
 import torch
 from hypothesis import given, note, settings
@@ -12,6 +10,7 @@ from pointedge.potentials.neighbors import VerletList, neighbor_list
 from ..neighbors.cases import assert_edges, batch, canonical, cases, named_cases
 from ..neighbors.test_backends import properties
 from ..neighbors.test_cell_list import liquid
+from .waits import waits
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 NAMED = named_cases()
@@ -55,18 +54,10 @@ def test_equals_the_cpu_on_a_liquid():
 
 
 def test_host_waits_twice():
-    """CUDA's own watchdog reports each wait as a warning."""
     positions, cell, pbc, structure = batch(list(NAMED.values()), "cuda")
-    neighbor_list(positions, cell, pbc, 4.0, structure)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            neighbor_list(positions, cell, pbc, 4.0, structure)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    waits = [str(w.message) for w in caught if "synchroniz" in str(w.message)]
-    assert len(waits) <= 2, waits
+    arguments = (positions, cell, pbc, 4.0, structure)
+    neighbor_list(*arguments)
+    assert len(waits(neighbor_list, *arguments)) <= 2
 
 
 def test_memory_is_linear():
