@@ -32,7 +32,9 @@ def find_model(model: str | Path) -> Path:
 
         if is_published(path):
             return path
-        raise ValueError(f"{model} is a folder; give a {SUFFIX} file in it.")
+        there = sorted(path.glob(f"*{SUFFIX}"))  # of a run: best before start
+        guess = f", such as {there[0]}" if there else ""
+        raise ValueError(f"{model} is a folder; give a {SUFFIX} file in it{guess}.")
     if not packaged:
         raise ValueError(
             f"there is no file {model}, and no model is packaged; give a {SUFFIX} file."

@@ -175,8 +175,9 @@ def _rows(result: MDResult, rdfs: list[RDF]) -> list[tuple[str, str, str, str]]:
     if result.uncertain:
         rows.append(("uncertain frames", f"{result.uncertain}", "", ""))
     speed = result.milliseconds_per_step
-    rows.append(("wall time", f"{speed:.1f}", "", "ms/step"))
-    rows.append(("speed", f"{0.0864 * settings.timestep / speed * 1000:.3g}", "", "ns/day"))
+    if speed == speed:
+        rows.append(("wall time", f"{speed:.1f}", "", "ms/step"))
+        rows.append(("speed", f"{0.0864 * settings.timestep / speed * 1000:.3g}", "", "ns/day"))
     return rows
 
 
