@@ -188,9 +188,9 @@ def _notes(c: Comparison) -> list[str]:
         for name, label in zip(QUANTITIES, ("energy", "force", *QUANTITIES[2:]), strict=True)
         if (~np.isnan(getattr(c, name)) & np.isnan(getattr(c, f"predicted_{name}"))).any()
     ]
-    both = ~np.isnan(c.error("stress"))
-    ours, theirs = c.predicted_stress[both], c.stress[both]
-    if ours @ theirs < -0.5 * np.sqrt((ours @ ours) * (theirs @ theirs)):
+    if _flipped(c, "forces"):
+        notes.append("force labels look flipped in sign: forces are minus the energy's gradient.")
+    if _flipped(c, "stress"):
         notes.append("stress labels look flipped in sign: ASE's is negative under compression.")
     corrected, offsets = corrected_energy_error(c)
     frames = int((~np.isnan(corrected)).sum())
@@ -207,3 +207,10 @@ def _notes(c: Comparison) -> list[str]:
             "error too small."
         )
     return notes
+
+
+def _flipped(c: Comparison, name: str) -> bool:
+    """Whether labels are rather the negative of what is predicted."""
+    both = ~np.isnan(c.error(name))
+    ours, theirs = getattr(c, f"predicted_{name}")[both], getattr(c, name)[both]
+    return bool(ours @ theirs < -0.5 * np.sqrt((ours @ ours) * (theirs @ theirs)))

@@ -26,12 +26,16 @@ def test_stress_without_a_volume_is_no_label():
     assert np.isnan(found.comparison.stress[3]).all()
 
 
-def test_flipped_stress_labels_are_noted():
+@pytest.mark.parametrize("label", ["force", "stress"])
+def test_flipped_labels_are_noted(label):
     data = frames()
     assert not any("flipped" in note for note in evaluate(Told(), data).notes)
     for atoms in data:
-        atoms.info["REF_stress"] = -atoms.info["REF_stress"]
-    assert "flipped in sign" in evaluate(Told(), data).notes[0]
+        if label == "force":
+            atoms.arrays["REF_forces"] *= -1
+        else:
+            atoms.info["REF_stress"] = -atoms.info["REF_stress"]
+    assert evaluate(Told(), data).notes[0].startswith(f"{label} labels look flipped in sign")
 
 
 def test_calculator_that_gives_energies_only():
