@@ -133,21 +133,7 @@ def figure(
     for rdf, (color, style) in zip(rdfs, STYLES, strict=False):
         draw_rdf(structure, rdf, color, style)
     structure.set(xlim=(1.2, rdfs[0].r[-1]), ylim=(0, 3.6))
-    for dos, (color, style), many in zip(states, STYLES, (2, 1), strict=False):
-        low, high = (many * (dos.density + s * dos.error) for s in (-1, 1))
-        vibrations.plot(
-            dos.wavenumbers,
-            many * dos.density,
-            color=color,
-            linestyle=style,
-            linewidth=1.4,
-            label=dos.symbol,
-        )
-        if np.isfinite(low).all():
-            vibrations.fill_between(dos.wavenumbers, low, high, color=color, alpha=0.3, linewidth=0)
-    vibrations.set(xlim=(0, 4500), ylim=(0, None))
-    vibrations.set(xlabel="wavenumber (cm$^{-1}$)")
-    vibrations.set_ylabel("vibrations per molecule and cm$^{-1}$")
+    _draw_vibrations(vibrations, states)
     if diffused is None:
         motion.set_axis_off()
         motion.text(0.5, 0.5, "too short for diffusion", ha="center", color=GRAY)
@@ -156,13 +142,7 @@ def figure(
     for panel in (structure, vibrations, motion):
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, loc="upper right")
-    for result, start in zip(results, starts, strict=True):
-        draw_temperature(temperature, result, start)
-    drawn, names = temperature.get_legend_handles_labels()
-    once = dict(zip(names, drawn, strict=True))
-    temperature.legend(
-        once.values(), once.keys(), frameon=False, loc="upper right", ncols=2, fontsize=9
-    )
+    _draw_temperatures(temperature, results, starts)
     for panel in canvas.axes:
         panel.spines[["top", "right"]].set_visible(False)
     first, length = results[0], " + ".join(f"{result.picoseconds:.1f}" for result in results)
@@ -172,6 +152,35 @@ def figure(
         fontsize=11,
     )
     return canvas
+
+
+def _draw_vibrations(axes: Axes, states: list[DensityOfStates]) -> None:
+    for dos, (color, style), many in zip(states, STYLES, (2, 1), strict=False):
+        low, high = (many * (dos.density + s * dos.error) for s in (-1, 1))
+        axes.plot(
+            dos.wavenumbers,
+            many * dos.density,
+            color=color,
+            linestyle=style,
+            linewidth=1.4,
+            label=dos.symbol,
+        )
+        if np.isfinite(low).all():
+            axes.fill_between(dos.wavenumbers, low, high, color=color, alpha=0.3, linewidth=0)
+    axes.set(xlim=(0, 4500), ylim=(0, None))
+    axes.set(xlabel="wavenumber (cm$^{-1}$)")
+    axes.set_ylabel("vibrations per molecule and cm$^{-1}$")
+
+
+def _draw_temperatures(axes: Axes, results: list[MDResult], starts: list[float]) -> None:
+    for result, start in zip(results, starts, strict=True):
+        draw_temperature(axes, result, start)
+    low, high = axes.dataLim.intervaly
+    axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend, once
+    axes.set_xlim(0, max(result.picoseconds for result in results))
+    drawn, names = axes.get_legend_handles_labels()
+    once = dict(zip(names, drawn, strict=True))
+    axes.legend(once.values(), once.keys(), frameon=False, loc="upper right", ncols=2, fontsize=9)
 
 
 def _draw_diffusion(axes: Axes, diffused: Diffusion) -> None:
