@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def count(index: Tensor, number: int) -> Tensor:
-    """How often (number,) each of 0 to number - 1 is in an index, int64.
+    """How often (number,) each of 0 to number - 1 is in an index (n,); both int64.
 
     ``torch.bincount`` asks a GPU for the smallest and the largest index first, and waits for both.
 
