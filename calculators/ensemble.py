@@ -14,7 +14,7 @@ from ..potentials.graph import Graph
 from ..potentials.potential import Potential
 from .ase import PotentialCalculator
 from .base import CheckedCalculator
-from .ensemble_files import SPREADS, find_ensemble, read_factors
+from .ensemble_files import SPREADS, find_ensemble, read_factors, read_weights
 from .graphs import Graphs
 from .inputs import bare, check_structure, warn_of_unread
 from .settings import OF_ENERGY
@@ -26,10 +26,11 @@ class EnsembleCalculator(CheckedCalculator):
     """Means of energy (eV), forces (N, 3) (eV/Å), stress (6,) (eV/Å³) and more of several models.
 
     ``results["energy_std"]``, ``["forces_std"]`` and ``["stress_std"]``, of the same shapes and
-    units, are standard deviations of the members about their mean (n - 1), times ``factors``. Where
-    these are larger than on frames like those of the training, the models have not learned what
-    they are asked; a small spread is no bound on the error, since members share data and
-    architecture.
+    units, are standard deviations of the members about their mean, times ``factors``:
+    √(Σ w (x - mean)² / (1 - Σ w²)) with weights w of sum 1, which is the usual one (n - 1) where
+    weights are equal. Where these are larger than on frames like those of the training, the models
+    have not learned what they are asked; a small spread is no bound on the error, since members
+    share data and architecture.
 
     The mean force is the gradient of the mean energy, so that dynamics conserves it. Members that
     are models of this package share one neighbour list, as far as the largest of their cutoffs, and
@@ -43,10 +44,12 @@ class EnsembleCalculator(CheckedCalculator):
         skin: of the shared neighbour list, Å.
         factors: on standard deviations of "energy", "forces" and "stress", that make them as large
             as errors (``pointedge fit-uncertainty``); default: those of the ensemble, else 1.
+        weights: of the members in means, positive, of any sum; default: those of the ensemble, else
+            equal ones.
 
     Raises:
-        ValueError: fewer than two members, a model that does not exist, or a factor that is not
-            positive or of something else.
+        ValueError: fewer than two members, a model that does not exist, a factor that is not
+            positive or of something else, or weights that are not positive or not one each.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class EnsembleCalculator(CheckedCalculator):
         skin: float = 0.5,
         symmetrize: str | None = None,
         factors: Mapping[str, float] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(members, str | Path):
@@ -65,6 +69,7 @@ class EnsembleCalculator(CheckedCalculator):
             if ensemble is None:
                 raise ValueError(f"{members} is no ensemble; name one, or give a list of members.")
             members, factors = ensemble.members, factors or ensemble.factors
+            weights = ensemble.weights if weights is None else weights
         if len(members) < 2:
             raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
         options: dict[str, Any] = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
@@ -75,8 +80,12 @@ class EnsembleCalculator(CheckedCalculator):
             for member in members
         ]
         self.factors = read_factors(factors or {})
+        self._weights = read_weights([] if weights is None else list(weights), len(members))
         self._ours = [m for m in self.members if isinstance(m, PotentialCalculator)]
         self._others = [m for m in self.members if not isinstance(m, PotentialCalculator)]
+        each = list(zip(self.members, self._weights, strict=True))
+        each.sort(key=lambda one: not isinstance(one[0], PotentialCalculator))  # as results come
+        self._shares = np.array([weight for _, weight in each])
         self._graphs = Graphs([m.potential for m in self._ours], skin) if self._ours else None
         self.inputs = self._graphs.inputs if self._graphs else ()
         offers = [getattr(m, "implemented_properties", SPREADS) for m in self.members]
@@ -88,8 +97,14 @@ class EnsembleCalculator(CheckedCalculator):
                 getattr(m, "parameters", {}).get("model", type(m).__name__) for m in self.members
             ],
             factors=dict(self.factors),
+            weights=self.weights,
             **({"symmetrize": symmetrize} if symmetrize else {}),
         )
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the members in means; their sum is 1."""
+        return list(self._weights)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Names of what differs from the last calculation, for any member."""
@@ -146,16 +161,18 @@ class EnsembleCalculator(CheckedCalculator):
         return found
 
     def _joined(self, members: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Means, and standard deviations times their factors."""
+        """Means, and standard deviations times their factors; members: ours, then others."""
         results: dict[str, Any] = {}
         for name in self.implemented_properties:
             if not all(name in found for found in members):
                 continue
             values = np.stack([np.asarray(found[name], dtype=np.float64) for found in members])
-            results[name] = _plain(values.mean(axis=0))
+            mean = np.tensordot(self._shares, values, 1)
+            results[name] = _plain(mean)
             if name in SPREADS:
-                std = self.factors[name] * values.std(axis=0, ddof=1)
-                results[f"{name}_std"] = _plain(std)
+                variance = np.tensordot(self._shares, (values - mean) ** 2, 1)
+                std = np.sqrt(variance / (1 - (self._shares**2).sum()))
+                results[f"{name}_std"] = _plain(self.factors[name] * std)
         return results
 
 

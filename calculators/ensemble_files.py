@@ -2,7 +2,7 @@
 
 MODEL is an ensemble where it is several models separated by commas, the name X of packaged models
 X-1, X-2, ..., or a file that :func:`write_ensemble` wrote (``pointedge fit-uncertainty``), which
-alone has factors; so has X.json beside packaged models.
+alone has weights and factors; so has X.json beside packaged models.
 
 A file names models and files only: "module:callable" would run code of whoever wrote it.
 """
@@ -10,10 +10,12 @@ A file names models and files only: "module:callable" would run code of whoever 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +43,13 @@ class Ensemble:
         members: MODELs.
         factors: on standard deviations, by "energy", "forces" and "stress".
         information: how standard deviations fitted errors, and the frames of that.
+        weights: of the members in means; equal ones if there is none.
     """
 
     members: list[str]
     factors: dict[str, float] = field(default_factory=dict)
     information: dict[str, Any] = field(default_factory=dict)
+    weights: list[float] = field(default_factory=list)
 
 
 def find_ensemble(model: str) -> Ensemble | None:
@@ -58,11 +62,11 @@ def find_ensemble(model: str) -> Ensemble | None:
         return read_ensemble(Path(model).expanduser())
     if _is_list(model):
         members = [member.strip() for member in model.split(",")]
-    elif model in (packaged := packaged_ensembles()):
+    elif model in packaged_ensembles():
         file = packaged_folder("models") / f"{model}{SUFFIX}"
         if file.is_file():
             return read_ensemble(file)
-        members = packaged[model]
+        members = [m for m in packaged_models() if re.fullmatch(rf"{re.escape(model)}-\d+", m)]
     else:
         return None
     _check_members(members)
@@ -74,14 +78,12 @@ def is_ensemble(model: str) -> bool:
     return _is_file(model) or _is_list(model) or model in packaged_ensembles()
 
 
-def packaged_ensembles() -> dict[str, list[str]]:
-    """Members of packaged ensembles, by name: X of X-1, X-2, ..., unless a model is called X."""
+def packaged_ensembles() -> list[str]:
+    """Names of packaged ensembles: X of X.json, or of models X-1, X-2, ..., without a model X."""
     packaged = packaged_models()
-    ensembles: dict[str, list[str]] = {}
-    for model in packaged:
-        if (found := re.fullmatch(r"(.+)-\d+", model)) and found[1] not in packaged:
-            ensembles.setdefault(found[1], []).append(model)
-    return ensembles
+    numbered = (re.fullmatch(r"(.+)-\d+", model) for model in packaged)
+    files = (path.stem for path in packaged_folder("models").glob(f"*{SUFFIX}"))
+    return sorted({*files, *(found[1] for found in numbered if found)} - packaged.keys())
 
 
 def read_ensemble(path: Path) -> Ensemble:
@@ -100,6 +102,7 @@ def read_ensemble(path: Path) -> Ensemble:
         if not all(isinstance(member, str) for member in found.members):
             raise ValueError("a member is no text")
         read_factors(found.factors)
+        read_weights(found.weights, len(found.members))
         beside = [str(path.parent / member) for member in found.members]
         there = [b if _exists(b, m) else m for b, m in zip(beside, found.members, strict=True)]
         check_storable(there)
@@ -109,7 +112,7 @@ def read_ensemble(path: Path) -> Ensemble:
             f"{path} is no ensemble of pointedge ({what}); make one with `pointedge "
             "fit-uncertainty MODEL,MODEL,... --validation FRAMES --output FILE.json`."
         ) from None
-    return Ensemble(there, found.factors, found.information)
+    return replace(found, members=there)
 
 
 def check_storable(members: Sequence[str]) -> None:
@@ -130,10 +133,26 @@ def read_factors(factors: Mapping[str, float]) -> dict[str, float]:
     for name, factor in factors.items():
         if name not in SPREADS:
             raise ValueError(f"there is no factor on {name!r}; {did_you_mean(name, SPREADS)}")
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not number or not 0 < factor < float("inf"):
+        if not _is_positive(factor):
             raise ValueError(f"the factor on the std of {name} is {factor}; it must be positive.")
     return {name: float(factors.get(name, 1.0)) for name in SPREADS}
+
+
+def read_weights(weights: Sequence[float], count: int) -> list[float]:
+    """Weights of sum 1, equal where none is given; refuses others: ValueError."""
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise ValueError(f"weights are a {type(weights).__name__}, and have to be a list.")
+    if len(weights) not in (0, count):
+        raise ValueError(f"{len(weights)} weights for {count} members; give one each, or none.")
+    for weight in weights:
+        if not _is_positive(weight):
+            raise ValueError(f"the weight {weight} of a member is not positive; leave it out.")
+    each = [float(weight) / max(weights) for weight in weights] or [1.0] * count
+    return [weight / sum(each) for weight in each]
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 def _check_members(members: Sequence[str]) -> None:
@@ -164,6 +183,7 @@ def write_ensemble(
     members: Sequence[str],
     calibrations: Mapping[str, Calibration],
     frames: Sequence[str],
+    weights: Sequence[float] = (),
 ) -> Ensemble:
     """Write an ensemble whose standard deviations are as large as errors on some frames.
 
@@ -172,6 +192,7 @@ def write_ensemble(
         members: MODELs.
         calibrations: of "energy_per_atom", "forces" and "stress", of the members without factors.
         frames: names of the files.
+        weights: of the members; none for equal ones.
 
     Raises:
         ValueError: there is nothing to calibrate with, or a member that a file cannot have.
@@ -194,7 +215,7 @@ def write_ensemble(
         "validation": list(frames),
         "before": {name: asdict(found) for name, found in calibrations.items()},
     }
-    ensemble = Ensemble(names, factors, information)
+    ensemble = Ensemble(names, factors, information, list(weights))
     with replacing(path) as file:
         file.write((json.dumps({"kind": KIND, **asdict(ensemble)}, indent=1) + "\n").encode())
     return ensemble

@@ -96,7 +96,7 @@ def make_calculator(
             members = [make_calculator(member, **options) for member in ensemble.members]
         except ValueError as error:
             raise ValueError(f"a member of {model}: {error}") from error
-        return EnsembleCalculator(members, factors=ensemble.factors)
+        return EnsembleCalculator(members, factors=ensemble.factors, weights=ensemble.weights)
     if is_foreign(model):
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")

@@ -46,6 +46,10 @@ def _print_ensemble(model: str, ensemble: Ensemble, as_json: bool) -> None:
 
     lines = [(f"member {k}", member) for k, member in enumerate(ensemble.members, start=1)]
     lines += [
+        (f"weight of member {k}", f"{weight:.4g}")
+        for k, weight in enumerate(ensemble.weights, start=1)
+    ]
+    lines += [
         (f"factor on the std of {name}", f"{value:.4g}") for name, value in ensemble.factors.items()
     ]
     if ensemble.factors and (raw := [name for name in SPREADS if name not in ensemble.factors]):

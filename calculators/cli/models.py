@@ -23,7 +23,7 @@ def models() -> None:
 
     Validation frames chose the weights; test frames did not.
     """
-    from ..ensemble_files import packaged_ensembles
+    from ..ensemble_files import find_ensemble, packaged_ensembles
     from ..models import model_card, packaged_models
     from .options import print_table
 
@@ -31,8 +31,9 @@ def models() -> None:
     if not paths:
         raise ValueError("no model is packaged with this version; train one, or give a file.")
     print_table(COLUMNS, [_row(model_card(path)) for path in paths.values()])
-    for name, members in packaged_ensembles().items():
-        print(f"{name}: the ensemble of {', '.join(members)}")
+    for name in packaged_ensembles():
+        if ensemble := find_ensemble(name):
+            print(f"{name}: the ensemble of {', '.join(ensemble.members)}")
 
 
 def training_files(information: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,8 @@ from .options import Model, check_output
 
 if TYPE_CHECKING:
     from ...potentials.training.labels import Keys
+    from ..ensemble_files import Ensemble
+    from ..evaluation import Evaluation
 
 
 def fit_uncertainty(
@@ -30,6 +33,13 @@ def fit_uncertainty(
         Path | None,
         typer.Option(help="default: uncertain.safetensors; of an ensemble, ensemble.json"),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="of an ensemble's members in its means: W,W,..., or fit, for the least force error"
+            " on the validation frames; default: those of the ensemble, else equal"
+        ),
+    ] = None,
     energy_key: Key = None,
     forces_key: Key = None,
     stress_key: Key = None,
@@ -41,10 +51,10 @@ def fit_uncertainty(
     One model (PET, MACE): the features of the training frames say what it knows, the errors of the
     validation frames what that means in eV (last-layer prediction rigidity). Several models,
     separated by commas: factors on their standard deviations of energy, forces and stress, in a
-    file that is a MODEL of its own.
+    file that is a MODEL of its own, with weights of the members in means.
     """
     from ...potentials.training.reading import find_file
-    from ..ensemble_files import SUFFIX, find_ensemble
+    from ..ensemble_files import SUFFIX, check_storable, find_ensemble
     from ..models import files_of
 
     ensemble = find_ensemble(model)
@@ -54,15 +64,23 @@ def fit_uncertainty(
         output = Path("uncertain.safetensors" if ensemble is None else f"ensemble{SUFFIX}")
     if ensemble is not None and training:
         raise ValueError("an ensemble needs no training frames; leave them out.")
-    if ensemble is not None and output.suffix != SUFFIX:
-        raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
+    if ensemble is None and weights is not None:
+        raise ValueError(f"{model} is one model; leave --weights out.")
+    if ensemble is not None:
+        if output.suffix != SUFFIX:
+            raise ValueError(f"{output} has to end in {SUFFIX}, as files of ensembles do.")
+        check_storable(ensemble.members)
+        if weights not in (None, "fit"):
+            ensemble = replace(ensemble, weights=_read_weights(weights, len(ensemble.members)))
     frames = [find_file(name, Path()) for name in (*(training or []), *validation)]
     check_output(output, reads=[*frames, *files_of(model)], overwrite=overwrite)
     keys = named(energy=energy_key, forces=forces_key, stress=stress_key, magmoms=magmoms_key)
     if ensemble is None:
         _fit_rigidity(model, training or [], validation, keys, output)
     else:
-        _fit_factors(ensemble.members, validation, keys, output)
+        if weights == "fit":
+            ensemble = _fit_weights(ensemble, validation, keys)
+        _fit_factors(ensemble, validation, keys, output)
     print(output)
 
 
@@ -110,24 +128,51 @@ def _check_species(name: str, found: set[int], model: str, known: Sequence[int])
         raise ValueError(f"{name} frames have {have}, and {model} knows {knows} only.")
 
 
-def _fit_factors(members: list[str], validation: list[str], keys: Keys, output: Path) -> None:
-    from ...potentials.training.reading import find_file
-    from ..ensemble_files import check_storable, write_ensemble
-    from ..errors import UNITS
-    from ..evaluation import evaluate
-    from ..models import make_calculator
+def _read_weights(text: str, count: int) -> list[float]:
+    from ..ensemble_files import read_weights
 
-    check_storable(members)
+    try:
+        return read_weights([float(weight) for weight in text.split(",")], count)
+    except ValueError as error:
+        raise ValueError(f"--weights {text}: {error}") from None
+
+
+def _fit_weights(ensemble: Ensemble, validation: list[str], keys: Keys) -> Ensemble:
+    """The members of a mean with the least force error, and their weights."""
+    from ..models import make_calculator
+    from ..weights import least_error
+
+    members = ensemble.members
+    each = [_evaluation(make_calculator(m), validation, keys).comparison for m in members]
+    found = least_error([comparison.error("forces") for comparison in each])
+    for member, weight in zip(members, found, strict=True):
+        print(f"{member}: weight {weight:.4g}", file=sys.stderr)
+    useful = {member: w for member, w in zip(members, found, strict=True) if w}
+    if len(useful) < 2:
+        raise ValueError(f"no mean has a smaller force error than {next(iter(useful))} alone.")
+    return replace(ensemble, members=list(useful), weights=list(useful.values()))
+
+
+def _evaluation(calculator: Any, validation: list[str], keys: Keys) -> Evaluation:
+    from ...potentials.training.reading import find_file
+    from ..evaluation import evaluate
+
     files = [find_file(name, Path()) for name in validation]
     with progress_bar_of_frames() as (expect, advance):
-        found = evaluate(
-            make_calculator(",".join(members)),
-            read_frames(files, keys, None, [], expect),
-            progress=advance,
-        )
+        frames = read_frames(files, keys, None, [], expect)
+        return evaluate(calculator, frames, progress=advance)
+
+
+def _fit_factors(ensemble: Ensemble, validation: list[str], keys: Keys, output: Path) -> None:
+    from ..ensemble import EnsembleCalculator
+    from ..ensemble_files import write_ensemble
+    from ..errors import UNITS
+
+    members, weights = ensemble.members, ensemble.weights
+    found = _evaluation(EnsembleCalculator(members, weights=weights), validation, keys)
     for name, calibration in found.calibrations.items():
         text = f"{name.removesuffix('_per_atom')}, {calibration.count} errors, {UNITS[name]}"
         print(f"{text}: {calibration}", file=sys.stderr)
     for note in found.notes:  # labels of another reference, for one, and huge factors from them
         print(f"note: {note}", file=sys.stderr)
-    write_ensemble(output, members, found.calibrations, validation)
+    write_ensemble(output, members, found.calibrations, validation, weights)

@@ -51,6 +51,7 @@ def packaged(monkeypatch, file, tmp_path):
     paths = {"pet-water": file, "pet-ice": other}
     for module in (ensemble_files, loading, models):
         monkeypatch.setattr(module, "packaged_models", lambda: paths)
+    monkeypatch.setattr(ensemble_files, "packaged_folder", lambda name: tmp_path)
     return paths
 
 
