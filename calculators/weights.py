@@ -17,8 +17,8 @@ def least_error(errors: Sequence[NDArray[np.float64]]) -> list[float]:
     minimises w·C w, for any scale of C: a problem of non-negative least squares.
 
     Args:
-        errors: of each of M members, the same n components, of any unit; what is NaN for one of
-            them is left out of all.
+        errors: of each of M members, of one shape and any unit; what is NaN for one of them is left
+            out of all.
 
     Raises:
         ValueError: there are no errors.

@@ -15,12 +15,16 @@ from pointedge.calculators import (
     loading,
 )
 from pointedge.calculators.cli import app
-from pointedge.calculators.ensemble_files import find_ensemble, write_ensemble
+from pointedge.calculators.ensemble_files import (
+    find_ensemble,
+    packaged_ensembles,
+    write_ensemble,
+)
 from pointedge.calculators.evaluation import evaluate
 from pointedge.calculators.models import make_calculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.calibration import Calibration
-from pointedge.potentials.packaged import packaged_folder, split_target
+from pointedge.potentials.packaged import packaged_folder, packaged_models, split_target
 
 from .conftest import bulk, small_potential
 
@@ -84,6 +88,16 @@ def test_the_packaged_ensemble_knows_the_liquid():
         found.append(np.sqrt(np.mean(ensemble.get_property("forces_std", atoms) ** 2)))
     assert 0.02 < found[0] < 0.1  # eV/Å
     assert min(found[1:]) > 2 * found[0]
+
+
+def test_packaged_ensembles_have_cards_and_members_that_are_packaged():
+    assert packaged_ensembles() == ["hea-ensemble", "mace-water-ensemble"]
+    for name in packaged_ensembles():
+        ensemble = find_ensemble(name)
+        assert (packaged_folder("models") / f"{name}.md").is_file()
+        assert set(ensemble.members) <= packaged_models().keys()
+        assert set(ensemble.factors) <= set(NAMES)
+    assert find_ensemble("hea-ensemble").weights == pytest.approx([0.709, 0.291], abs=1e-3)
 
 
 def test_a_file_keeps_members_and_factors(members, tmp_path):
@@ -151,6 +165,9 @@ def described(**changes):
         (described(factors={"forces": "1"}), "it must be positive"),
         (described(factors=[]), "have to be a table"),
         (described(information=None), "information no table"),
+        (described(weights=[1.0]), "1 weights for 2 members"),
+        (described(weights=[1.0, 0.0]), "the weight 0.0 of a member is not positive"),
+        (described(weights={"a": 1}), "weights are a dict, and have to be a list"),
     ],
 )
 def test_files_that_are_no_ensemble(tmp_path, text, message):
