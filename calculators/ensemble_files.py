@@ -34,6 +34,8 @@ KIND = "pointedge ensemble"
 # anything: how models divide an energy among atoms is arbitrary.
 SPREADS = ("energy", "forces", "stress")
 
+LEAST_WEIGHT = 1e-6  # of the largest
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -148,6 +150,10 @@ def read_weights(weights: Sequence[float], count: int) -> list[float]:
         if not _is_positive(weight):
             raise ValueError(f"the weight {weight} of a member is not positive; leave it out.")
     each = [float(weight) / max(weights) for weight in weights] or [1.0] * count
+    if min(each) < LEAST_WEIGHT:  # one of 1e-16 would make standard deviations 0 / 0
+        raise ValueError(
+            f"the weight {min(weights)} of a member is too small to count; leave it out."
+        )
     return [weight / sum(each) for weight in each]
 
 

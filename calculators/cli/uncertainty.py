@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..ensemble_files import Ensemble
     from ..evaluation import Evaluation
 
+NEGLIGIBLE = 0.01  # weight of a member that is not worth its time
+
 
 def fit_uncertainty(
     model: Model,
@@ -139,6 +141,7 @@ def _read_weights(text: str, count: int) -> list[float]:
 
 def _fit_weights(ensemble: Ensemble, validation: list[str], keys: Keys) -> Ensemble:
     """The members of a mean with the least force error, and their weights."""
+    from ..ensemble_files import read_weights
     from ..models import make_calculator
     from ..weights import least_error
 
@@ -147,10 +150,11 @@ def _fit_weights(ensemble: Ensemble, validation: list[str], keys: Keys) -> Ensem
     found = least_error([comparison.error("forces") for comparison in each])
     for member, weight in zip(members, found, strict=True):
         print(f"{member}: weight {weight:.4g}", file=sys.stderr)
-    useful = {member: w for member, w in zip(members, found, strict=True) if w}
+    useful = {m: w for m, w in zip(members, found, strict=True) if w > NEGLIGIBLE}
     if len(useful) < 2:
         raise ValueError(f"no mean has a smaller force error than {next(iter(useful))} alone.")
-    return replace(ensemble, members=list(useful), weights=list(useful.values()))
+    weights = read_weights(list(useful.values()), len(useful))
+    return replace(ensemble, members=list(useful), weights=weights)
 
 
 def _evaluation(calculator: Any, validation: list[str], keys: Keys) -> Evaluation:

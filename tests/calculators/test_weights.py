@@ -74,6 +74,7 @@ def test_weights_go_with_their_members_in_any_order(members):
         ([1.0, float("inf"), 1.0], "is not positive"),
         ([1.0, True, 1.0], "is not positive"),
         (["1", "1", "1"], "is not positive"),
+        ([1.0, 1e-12, 1.0], "the weight 1e-12 of a member is too small to count"),
     ],
 )
 def test_other_weights_are_refused(members, weights, message):
@@ -135,10 +136,11 @@ def labelled(members, weights, folder):
 def test_fit_uncertainty_fits_weights_too(members, files, tmp_path):
     frames = labelled(members[:2], [0.8, 0.2], tmp_path)
     target = tmp_path / "two.json"
-    arguments = [",".join(files[:2]), "--validation", frames, "--output", str(target)]
+    arguments = [",".join(files), "--validation", frames, "--output", str(target)]
     done = CliRunner().invoke(app, ["fit-uncertainty", *arguments, "--weights", "fit"])
     assert done.exit_code == 0, done.output
     found = find_ensemble(str(target))
+    assert found.members == files[:2]  # the third adds nothing
     assert found.weights == pytest.approx([0.8, 0.2], abs=0.01)
     assert f"tiny-0.safetensors: weight {found.weights[0]:.4g}" in done.stderr
     errors = evaluate(make_calculator(str(target)), ase.io.read(frames, ":"))
@@ -158,7 +160,7 @@ def test_fit_uncertainty_fits_weights_too(members, files, tmp_path):
 
 
 def test_weights_that_cannot_be(members, files, tmp_path):
-    frames = labelled(members[:2], [1 - 1e-9, 1e-9], tmp_path)
+    frames = labelled(members[:2], [1, 1e-5], tmp_path)
     for model, weights, message in (
         (files[0], "fit", "is one model; leave --weights out"),
         (",".join(files), "1,2", "--weights 1,2: 2 weights for 3 members"),
