@@ -4,7 +4,7 @@ The reference data of Mo-Nb-Ta-W hold crystals and surfaces, and a PET trained o
 where atoms have few neighbours: one that reproduced their forces to 92 meV/Å had hills of 2,500 eV
 between two atoms, and fragments of nine exploded within 20 fs. mace-hea, which saw the same frames,
 is smooth there. Its numbers are no reference: they stand in where there is none, with little weight
-in the training. ::
+in the training. (pet-hea has seen those of the first mace-hea, of 32x0e + 32x1o.) ::
 
     python -m pointedge.data.generate_hea_fragments hea-fragments.xyz
 """

@@ -40,6 +40,11 @@ def launch(device: str, devices: int, num_nodes: int) -> Fabric:
         index = ""  # there is one only
     if index and devices > 1:
         raise ValueError(f"device {device} is one device, not {devices}; leave its number out.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {device} cannot be used: torch {torch.__version__} finds no NVIDIA GPU; give "
+            "--device cpu, or install a torch for your GPU (https://pytorch.org)."
+        )
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         num_nodes = int(os.environ["WORLD_SIZE"]) // devices

@@ -72,5 +72,5 @@ def test_a_device_that_is_not_there_is_one_sentence():
     with pytest.raises(ValueError, match="one device, not 2"):
         launch("cuda:1", 2, 1)
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match=r"^device cuda: [^\n]*$"):
+        with pytest.raises(ValueError, match="finds no NVIDIA GPU"):
             launch("cuda", 1, 1)
