@@ -100,14 +100,20 @@ def _mark_peak(axes: Axes, rdf: RDF) -> None:
     )
 
 
-def draw_temperature(axes: Axes, result: MDResult, start: float | None = None) -> None:
+def draw_temperature(
+    axes: Axes,
+    result: MDResult,
+    start: float | None = None,
+    colors: tuple[str, str] = (BLUE, ORANGE),
+) -> None:
     """Draw the temperature, and its mean from a time in ps on; default: of the second half."""
+    color, color_of_mean = colors
     time, temperature = result.thermo["time_ps"], result.thermo["temperature_K"]
-    axes.plot(time, temperature, color=BLUE, linewidth=1.0 if len(time) < 2000 else 0.4)
+    axes.plot(time, temperature, color=color, linewidth=1.0 if len(time) < 2000 else 0.4)
     first = time[len(time) // 2] if start is None else start
     mean, error = block_average(temperature[time >= first])
     label = f"mean {mean:.1f} ± {error:.1f} K" if np.isfinite(error) else f"mean {mean:.1f} K"
-    axes.plot([first, time[-1]], [mean, mean], color=ORANGE, linewidth=2.0, label=label)
+    axes.plot([first, time[-1]], [mean, mean], color=color_of_mean, linewidth=2.0, label=label)
     if result.settings.ensemble != "nve":
         target = result.settings.temperature
         axes.axhline(target, color=GRAY, linestyle="--", linewidth=1.0, label="target")

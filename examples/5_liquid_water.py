@@ -13,6 +13,7 @@ errors are of blocks: of what parts of the trajectory disagree on.
 
 import argparse
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,16 @@ from pointedge.calculators.correlations import (
     self_diffusion,
 )
 from pointedge.calculators.dynamics import MDSettings
-from pointedge.calculators.figures import BLUE, GRAY, ORANGE, STYLES, draw_rdf, draw_temperature
+from pointedge.calculators.figures import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    STYLES,
+    YELLOW,
+    draw_rdf,
+    draw_temperature,
+)
 from pointedge.calculators.md import run_md
 from pointedge.calculators.models import make_calculator
 from pointedge.calculators.motion import Motion, read_motion
@@ -167,14 +177,15 @@ def _draw_vibrations(axes: Axes, states: list[DensityOfStates]) -> None:
         )
         if np.isfinite(low).all():
             axes.fill_between(dos.wavenumbers, low, high, color=color, alpha=0.3, linewidth=0)
-    axes.set(xlim=(0, 4500), ylim=(0, None))
+    axes.set(xlim=(0, 4400), ylim=(0, None))
     axes.set(xlabel="wavenumber (cm$^{-1}$)")
     axes.set_ylabel("vibrations per molecule and cm$^{-1}$")
 
 
 def _draw_temperatures(axes: Axes, results: list[MDResult], starts: list[float]) -> None:
-    for result, start in zip(results, starts, strict=True):
-        draw_temperature(axes, result, start)
+    pairs = cycle(((BLUE, ORANGE), (GREEN, YELLOW)))
+    for result, start, colors in zip(results, starts, pairs, strict=False):
+        draw_temperature(axes, result, start, colors)
     low, high = axes.dataLim.intervaly
     axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend, once
     axes.set_xlim(0, max(result.picoseconds for result in results))

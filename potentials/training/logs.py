@@ -47,7 +47,6 @@ class Log:
         report: Callable[[str], None] = print,
     ) -> None:
         self.path = folder.log
-        self.loggers = [make_logger(name, folder.path) for name in loggers]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         found = self.path.stat().st_size if self.path.exists() else 0
         if found < length:
@@ -55,6 +54,9 @@ class Log:
             length = found
         if found:
             os.truncate(self.path, length)
+        rows = read_log(self.path) if length else []
+        first = int(rows[-1]["step"]) + 1 if rows else 0
+        self.loggers = [make_logger(name, folder.path, first) for name in loggers]
         self._file: IO[bytes] = self.path.open("ab")
         if length == 0:
             self._write(COLUMNS)
@@ -96,13 +98,22 @@ def read_log(path: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def make_logger(name: str, folder: Path) -> Any:
-    """Lightning's logger of a name; raises ValueError if its package is missing."""
+def make_logger(name: str, folder: Path, first: int = 0) -> Any:
+    """Lightning's logger of a name, of steps from ``first`` on.
+
+    TensorBoard is told to forget these steps where a run that was killed has written them already;
+    W&B has a run of its own for each part.
+
+    Raises:
+        ValueError: its package is missing.
+    """
     from lightning.pytorch import loggers
 
     try:
         if name == "tensorboard":
-            return loggers.TensorBoardLogger(folder / "log", name="tensorboard", version="")
+            return loggers.TensorBoardLogger(
+                folder / "log", name="tensorboard", version="", purge_step=first
+            )
         return loggers.WandbLogger(
             name=folder.name, project="pointedge", save_dir=folder / "log", offline=True
         )

@@ -197,6 +197,21 @@ def test_the_log_is_cut_to_the_length_that_a_state_knows(folder):
     assert read_log(folder.log) == []
 
 
+def test_tensorboard_forgets_the_steps_that_are_done_again(folder):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    first = Log(folder, loggers=["tensorboard"])
+    first.row({"step": 1, "loss": 4.0})
+    length = first.length()
+    first.row({"step": 2, "loss": 3.0})
+    first.row({"step": 3, "loss": 2.0})
+    first.close()
+    second = Log(folder, length, loggers=["tensorboard"])
+    second.row({"step": 2, "loss": 1.0})
+    second.close()
+    found = events.EventAccumulator(str(folder.log.parent / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(1, 4.0), (2, 1.0)]
+
+
 def test_loggers_that_are_not_installed_are_one_sentence(tmp_path, monkeypatch):
     for name, needed in (("tensorboard", "TensorBoardLogger"), ("wandb", "WandbLogger")):
 
