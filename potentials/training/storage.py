@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ from numpy.lib import format as npy
 
 Columns = dict[str, np.ndarray]
 INDEX = "index.json"
+LOCK = "lock"
 
 
 class Writer(Protocol):
@@ -47,13 +50,15 @@ class CacheWriter(AbstractContextManager["CacheWriter"]):
 
     Args:
         folder: of the cache; until :meth:`finish` the files are in a temporary folder beside it,
-            which an error removes.
+            which an error removes, and after a kill the next writer.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
         self._partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        self._lock = _hold(self._partial)
         self._files: dict[str, BinaryIO] = {}
         self._shapes: dict[str, tuple[str, tuple[int, ...]]] = {}  # type, and shape of all rows
 
@@ -82,6 +87,7 @@ class CacheWriter(AbstractContextManager["CacheWriter"]):
             "information": information,
         }
         (self._partial / INDEX).write_text(json.dumps(index))
+        (self._partial / LOCK).unlink(missing_ok=True)
         try:
             self._partial.rename(self.folder)
         except OSError:
@@ -103,6 +109,7 @@ class CacheWriter(AbstractContextManager["CacheWriter"]):
         for file in self._files.values():
             file.close()
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +135,29 @@ def open_cache(folder: Path) -> tuple[Columns, dict[str, Any]]:
         raise ValueError(
             f"the cache {folder} is damaged ({error}); remove it, and it will be made again."
         ) from error
+
+
+def _hold(partial: Path) -> BinaryIO:
+    """Say that a process writes here, as long as it lives; the file appears when it is locked."""
+    name = partial / f"{LOCK}.new"
+    file = name.open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        name.rename(partial / LOCK)
+    except OSError:  # a file system without locks: nobody will take it for abandoned
+        name.unlink(missing_ok=True)
+    return file
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed writers of a cache have left beside it: whatever nobody holds."""
+    for partial in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+        try:
+            with (partial / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(partial)
+        except OSError:  # being written, finished meanwhile, or without a lock
+            continue
 
 
 def _require_same(rows: Columns, known: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """Sets of frames: the same numbers from memory, a cache and frame by frame; and their table."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import fields
 
 import ase.io
@@ -140,6 +142,27 @@ def test_a_cache_that_fails_leaves_nothing_behind(folder):
     with pytest.raises(ValueError, match=r"REF_forces of frame 11 of f.xyz holds a value that is"):
         source(folder, cache="cache").dataset(CUTOFF, ())
     assert list((folder / "cache").iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
+    cache, rows = tmp_path / "cache", {"numbers": np.arange(3)}
+    code = "import os, sys, numpy as np; from pathlib import Path\n"
+    code += "from pointedge.potentials.training.storage import CacheWriter\n"
+    code += "writer = CacheWriter(Path(sys.argv[1])); writer.append({'a': np.arange(3)})\n"
+    code += "os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(cache)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".cache-")
+    with storage.CacheWriter(cache) as first, storage.CacheWriter(cache) as second:
+        assert not left.exists()
+        for writer in (first, second):  # neither has removed the other, which lives
+            writer.append(rows)
+            writer.finish({"of": "both"})
+    assert list(tmp_path.iterdir()) == [cache]
+    columns, information = storage.open_cache(cache)
+    assert columns["numbers"].tolist() == [0, 1, 2]
+    assert information == {"of": "both"}
+    assert sorted(file.name for file in cache.iterdir()) == ["index.json", "numbers.npy"]
 
 
 def strained(sign=1.0, factor=1.0):
