@@ -54,7 +54,7 @@ class Log:
             length = found
         if found:
             os.truncate(self.path, length)
-        rows = read_log(self.path) if length else []
+        rows = read_log(self.path) if loggers and length else []
         first = int(rows[-1]["step"]) + 1 if rows else 0
         self.loggers = [make_logger(name, folder.path, first) for name in loggers]
         self._file: IO[bytes] = self.path.open("ab")
