@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..potentials.graph import Graph
+from ..potentials.graph import DEFAULT_INPUTS, Graph
 from ..potentials.potential import Potential
 from .ase import PotentialCalculator
 from .base import CheckedCalculator
 from .ensemble_files import SPREADS, find_ensemble, read_factors, read_weights
 from .graphs import Graphs
 from .inputs import bare, check_structure, warn_of_unread
+from .loading import load_potential
 from .settings import OF_ENERGY
 
 MEANS = (*OF_ENERGY, "dipole", "polarizability")
@@ -40,10 +41,12 @@ class EnsembleCalculator(CheckedCalculator):
         members: the name or file of an ensemble ("mace-water-ensemble", see
             :mod:`.ensemble_files`), or a list of at least two models, see
             :class:`.ase.PotentialCalculator`, or ASE calculators.
-        device, dtype, symmetrize: of members that are given as models.
+        device, dtype, symmetrize: of members that are given as models; those that are invariant
+            already are not symmetrised again.
         skin: of the shared neighbour list, Å.
         factors: on standard deviations of "energy", "forces" and "stress", that make them as large
-            as errors (``pointedge fit-uncertainty``); default: those of the ensemble, else 1.
+            as errors (``pointedge fit-uncertainty``), 1 where a table lacks one; default: those of
+            the ensemble, else 1.
         weights: of the members in means, positive, of any sum; default: those of the ensemble, else
             equal ones.
 
@@ -68,19 +71,21 @@ class EnsembleCalculator(CheckedCalculator):
             ensemble = find_ensemble(str(members))
             if ensemble is None:
                 raise ValueError(f"{members} is no ensemble; name one, or give a list of members.")
-            members, factors = ensemble.members, factors or ensemble.factors
+            members = ensemble.members
+            factors = ensemble.factors if factors is None else factors
             weights = ensemble.weights if weights is None else weights
         if len(members) < 2:
             raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
-        options: dict[str, Any] = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
         self.members = [
-            PotentialCalculator(member, **options)
+            PotentialCalculator(member, symmetrize=name, **options)
             if isinstance(member, str | Path | Potential)
             else member
-            for member in members
+            for member, name in zip(members, _symmetrizations(members, symmetrize), strict=True)
         ]
         self.factors = read_factors(factors or {})
-        self._weights = read_weights([] if weights is None else list(weights), len(members))
+        given = [] if weights is None else getattr(weights, "tolist", lambda: list(weights))()
+        self._weights = read_weights(given, len(members))
         self._ours = [m for m in self.members if isinstance(m, PotentialCalculator)]
         self._others = [m for m in self.members if not isinstance(m, PotentialCalculator)]
         each = list(zip(self.members, self._weights, strict=True))
@@ -109,9 +114,14 @@ class EnsembleCalculator(CheckedCalculator):
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Names of what differs from the last calculation, for any member."""
         changes = set(super().check_state(atoms, tol))
-        for member in self._others:  # these know what they read
+        for member in self._others:  # these know what they read, but for what ASE does not compare
             if hasattr(member, "check_state"):
                 changes.update(member.check_state(atoms))
+        if self._others and self.atoms is not None:
+            now, last = atoms.info, self.atoms.info
+            for name in DEFAULT_INPUTS:
+                if not np.array_equal(np.array(now.get(name)), np.array(last.get(name))):
+                    changes.add(name)
         return sorted(changes)
 
     def _check(self, atoms: Atoms, properties: Sequence[str], where: str) -> None:
@@ -125,6 +135,8 @@ class EnsembleCalculator(CheckedCalculator):
 
     def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         asked = _means(properties)
+        if self.check_state(atoms):
+            self._forget()
         (ours,) = self._of_graph(self._graphs.of(atoms), asked) if self._graphs else ([],)
         return self._joined([*ours, *self._of_others(atoms, asked)])
 
@@ -136,10 +148,17 @@ class EnsembleCalculator(CheckedCalculator):
         if self._graphs is not None:
             graphs = self._graphs.batches(structures, max_edges)
             ours = [found for graph in graphs for found in self._of_graph(graph, asked)]
-        return [
-            self._joined([*found, *self._of_others(bare(atoms), asked)])
-            for found, atoms in zip(ours, structures, strict=True)
-        ]
+        results = []
+        for found, atoms in zip(ours, structures, strict=True):
+            self._forget()
+            results.append(self._joined([*found, *self._of_others(bare(atoms), asked)]))
+        return results
+
+    def _forget(self) -> None:
+        """Make other calculators compute anew: ASE's would not notice a changed charge or spin."""
+        for member in self._others:
+            if hasattr(member, "reset"):
+                member.reset()
 
     def _of_graph(self, graph: Graph, asked: Sequence[str]) -> list[list[dict[str, Any]]]:
         """Results of our members, for each structure of a graph.
@@ -174,6 +193,20 @@ class EnsembleCalculator(CheckedCalculator):
                 std = np.sqrt(variance / (1 - (self._shares**2).sum()))
                 results[f"{name}_std"] = _plain(self.factors[name] * std)
         return results
+
+
+def _symmetrizations(members: Sequence[Any], name: str | None) -> list[str | None]:
+    """What each model is symmetrised by: an invariant one by nothing, if it is not alone so."""
+    if name is None:
+        return [None] * len(members)
+    models = [isinstance(member, str | Path | Potential) for member in members]
+    invariant = [
+        model and load_potential(member).network.invariant
+        for member, model in zip(members, models, strict=True)
+    ]
+    if all(invariant):
+        return [name] * len(members)  # which the first one refuses
+    return [None if same else name for same in invariant]
 
 
 def _means(properties: Sequence[str]) -> list[str]:

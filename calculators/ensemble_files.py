@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..potentials.files import replacing
-from ..potentials.packaged import packaged_folder, packaged_models, split_target
+from ..potentials.packaged import packaged_folder, packaged_models
 from ..potentials.suggestions import did_you_mean
 from .foreign import is_foreign
 
@@ -105,8 +105,8 @@ def read_ensemble(path: Path) -> Ensemble:
             raise ValueError("a member is no text")
         read_factors(found.factors)
         read_weights(found.weights, len(found.members))
-        beside = [str(path.parent / member) for member in found.members]
-        there = [b if _exists(b, m) else m for b, m in zip(beside, found.members, strict=True)]
+        _refuse_foreign(found.members)
+        there = [_beside(path, member) for member in found.members]
         check_storable(there)
     except (ValueError, TypeError, RecursionError, OSError) as error:
         what = " ".join(str(error).split())[:200].rstrip(".")
@@ -120,6 +120,10 @@ def read_ensemble(path: Path) -> Ensemble:
 def check_storable(members: Sequence[str]) -> None:
     """Refuse members that a file cannot have: ValueError."""
     _check_members(members)
+    _refuse_foreign(members)
+
+
+def _refuse_foreign(members: Sequence[str]) -> None:
     for member in members:
         if is_foreign(member):
             raise ValueError(
@@ -165,6 +169,8 @@ def _check_members(members: Sequence[str]) -> None:
     if len(members) < 2:
         raise ValueError(f"an ensemble has at least two members, not {len(members)}.")
     for member in members:
+        if not member:
+            raise ValueError("a member has no name; is there a comma too many?")
         if members.count(member) > 1:
             raise ValueError(f"{member} is named twice, and would always agree with itself.")
         if is_ensemble(member):
@@ -172,16 +178,26 @@ def _check_members(members: Sequence[str]) -> None:
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix == SUFFIX and Path(model).expanduser().is_file()
+    return Path(model).suffix == SUFFIX and os.path.isfile(Path(model).expanduser())
 
 
-def _exists(place: str, member: str) -> bool:
-    """Whether a member is a file or folder, with or without "@ENERGY", and no packaged model."""
-    return member not in packaged_models() and Path(split_target(place)[0]).exists()
+def _beside(path: Path, member: str) -> str:
+    """Where a member of a file is: beside it, and nowhere else, if it is no packaged model."""
+    if member in packaged_models():
+        return member
+    return str(path.resolve().parent / Path(member).expanduser())
+
+
+def _relative(member: str, folder: Path) -> str:
+    """A member as a file in a (resolved) ``folder`` names it: packaged, or relative to that."""
+    if member in packaged_models():
+        return member
+    file = Path(member).expanduser()  # with "@ENERGY", where that is given
+    return os.path.relpath(file.parent.resolve() / file.name, folder)
 
 
 def _is_list(model: str) -> bool:
-    return "," in model and not Path(model).expanduser().is_file()
+    return "," in model and not os.path.isfile(Path(model).expanduser())
 
 
 def write_ensemble(
@@ -215,8 +231,7 @@ def write_ensemble(
             "the frames cannot calibrate the ensemble: none has a label of energy, forces or "
             "stress about which members differ; give labelled frames that no member was trained on."
         )
-    folder = path.absolute().parent
-    names = [os.path.relpath(Path(m).absolute(), folder) if _exists(m, m) else m for m in members]
+    names = [_relative(member, path.resolve().parent) for member in members]
     information = {
         "validation": list(frames),
         "before": {name: asdict(found) for name, found in calibrations.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ class UnknownOptionError(ValueError):
 
 def is_foreign(model: str) -> bool:
     """Whether a MODEL argument is ``module:callable``, which runs code, and no file."""
-    return ":" in model and not Path(split_target(model)[0]).exists()
+    return ":" in model and not os.path.exists(split_target(model)[0])
 
 
 def foreign_calculator(model: str, options: dict[str, Any]) -> Any:

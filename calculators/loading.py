@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,9 @@ def find_model(model: str | Path) -> Path:
     path = Path(model).expanduser()
     if is_ensemble(str(model)):
         raise ValueError(f"{model} is an ensemble, and one model is needed; name a member of it.")
-    if path.is_file():
+    if os.path.isfile(path):  # also false of a name that is too long, which Path would raise for
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         from ..potentials.pet.published import is_published
 
         if is_published(path):
@@ -39,11 +40,11 @@ def find_model(model: str | Path) -> Path:
         raise ValueError(
             f"there is no file {model}, and no model is packaged; give a {SUFFIX} file."
         )
+    shown = str(model) if len(str(model)) < 300 else f"{str(model)[:150]}...{str(model)[-100:]}"
     nearest = difflib.get_close_matches(str(model), packaged, n=1)
     guess = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
-        f"there is no packaged model and no file {str(model)!r}; {guess}"
-        f"packaged: {', '.join(packaged)}."
+        f"there is no packaged model and no file {shown!r}; {guess}packaged: {', '.join(packaged)}."
     )
 
 

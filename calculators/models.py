@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,9 @@ def files_of(model: str | Path) -> list[Path]:
     found: list[Path] = []
     for one in (model, *members):
         path = packaged.get(str(one)) or Path(split_target(one)[0]).expanduser()
-        found += path.iterdir() if path.is_dir() else [path]  # a folder of PET's research code
-    return [path for path in found if path.is_file()]
+        # A folder of PET's research code. (A list of models is too long a name for Path.is_dir.)
+        found += path.iterdir() if os.path.isdir(path) else [path]
+    return [path for path in found if os.path.isfile(path)]
 
 
 def potentials_of(calculator: Any) -> list[Potential]:
@@ -91,12 +93,17 @@ def make_calculator(
     from .ensemble import EnsembleCalculator
 
     if (ensemble := find_ensemble(model)) is not None:
-        options = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "symmetrize": symmetrize}
         try:
-            members = [make_calculator(member, **options) for member in ensemble.members]
+            members = [
+                make_calculator(member, **options) if is_foreign(member) else member
+                for member in ensemble.members
+            ]
+            return EnsembleCalculator(
+                members, factors=ensemble.factors, weights=ensemble.weights, **options
+            )
         except ValueError as error:
             raise ValueError(f"a member of {model}: {error}") from error
-        return EnsembleCalculator(members, factors=ensemble.factors, weights=ensemble.weights)
     if is_foreign(model):
         if symmetrize is not None:
             raise ValueError(f"symmetrize works on potentials of pointedge only, not on {model}.")

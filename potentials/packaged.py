@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +23,6 @@ def packaged_models() -> dict[str, Path]:
 def split_target(model: str | Path) -> tuple[str, str | None]:
     """Return the file and the energy that "FILE@ENERGY" stands for, which has None without "@"."""
     file, mark, target = str(model).rpartition("@")
-    if mark and not Path(model).expanduser().exists():
+    if mark and not os.path.exists(Path(model).expanduser()):
         return file, target
     return str(model), None

@@ -23,7 +23,7 @@ def info(
 ) -> None:
     """Print a model's architecture, species, cutoff, baseline, training data and errors.
 
-    Of an ensemble: its members, and the factors on their standard deviations.
+    Of an ensemble: its members, their weights, and the factors on their standard deviations.
     """
     from ..ensemble_files import find_ensemble
     from ..models import model_card

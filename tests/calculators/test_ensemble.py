@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
@@ -17,6 +17,7 @@ from pointedge.calculators import (
     models,
 )
 from pointedge.calculators.inputs import InputError
+from pointedge.potentials import checkpoint
 from pointedge.potentials.equivariant.mace import MACE
 from pointedge.potentials.potential import Potential
 
@@ -71,6 +72,44 @@ def test_any_calculators(members):
         + LennardJones(rc=4.0).get_potential_energy(atoms)
     )
     assert atoms.get_potential_energy() == pytest.approx(mean, rel=1e-12)
+
+
+class Charged(Calculator):
+    """Energies that follow the charge, of a calculator that leaves comparing to ASE."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        charge = float(atoms.info.get("charge", 0))
+        self.results = {"energy": self.scale * charge, "forces": np.zeros((len(atoms), 3))}
+
+
+@pytest.mark.parametrize("ours", [[], [charged_potential()]])
+def test_other_calculators_follow_the_charge_too(ours):
+    """ASE's comparison does not look at it, and they would answer for the last structure."""
+    alone = [PETCalculator(model) for model in ours]
+    ensemble = EnsembleCalculator([*ours, Charged(10.0), Charged(20.0)])
+    frames = []
+    for charge in (0, 1, 2):
+        frames.append(bulk())
+        frames[-1].info["charge"] = charge
+    share = 1 / len(ensemble.members)
+    expected = [
+        share * (30.0 * k + sum(calculator.get_potential_energy(atoms) for calculator in alone))
+        for k, atoms in enumerate(frames)
+    ]
+    many = [result["energy"] for result in ensemble.calculate_many(frames, ("energy",))]
+    assert many == pytest.approx(expected, rel=1e-12)
+    atoms = bulk()
+    atoms.calc = ensemble
+    for charge, energy in enumerate(expected):
+        atoms.info["charge"] = np.array(charge)
+        assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-12)
 
 
 def test_what_members_lack(members):
@@ -191,6 +230,27 @@ def test_precision_and_symmetry_of_all_members(members):
     for name in ("energy", "energy_std"):
         one, two = (symmetric.get_property(name, a) for a in (molecule, turned))
         assert one == pytest.approx(two, rel=1e-9)
+
+
+def test_members_that_are_invariant_are_not_symmetrised_again(members, tmp_path):
+    exact = small_mace(5)
+    mixed = EnsembleCalculator([members[0], exact], symmetrize="octahedral")
+    assert mixed.parameters["symmetrize"] == "octahedral"
+    turned = bulk()
+    turned.rotate(90, "x", rotate_cell=True)
+    one, two = (mixed.get_property("energy", atoms) for atoms in (bulk(), turned))
+    assert one == pytest.approx(two, rel=1e-9)
+    expected = PotentialCalculator(members[0], symmetrize="octahedral").get_potential_energy(turned)
+    expected += PotentialCalculator(exact).get_potential_energy(turned)
+    assert two == pytest.approx(expected / 2, rel=1e-12)
+    files = [tmp_path / "pet.safetensors", tmp_path / "mace.safetensors"]
+    for model, file in zip((members[0], exact), files, strict=True):
+        checkpoint.save(model, file)
+    named = models.make_calculator(",".join(map(str, files)), symmetrize="octahedral")
+    assert named.get_potential_energy(turned) == pytest.approx(two, rel=1e-12)
+    assert named.parameters["symmetrize"] == "octahedral"
+    with pytest.raises(ValueError, match="invariant already; use it as it is"):
+        EnsembleCalculator([exact, small_mace(6)], symmetrize="octahedral")
 
 
 def test_factors(members):

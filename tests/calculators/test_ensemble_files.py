@@ -21,7 +21,7 @@ from pointedge.calculators.ensemble_files import (
     write_ensemble,
 )
 from pointedge.calculators.evaluation import evaluate
-from pointedge.calculators.models import make_calculator
+from pointedge.calculators.models import files_of, make_calculator
 from pointedge.potentials import checkpoint
 from pointedge.potentials.calibration import Calibration
 from pointedge.potentials.packaged import packaged_folder, packaged_models, split_target
@@ -80,6 +80,7 @@ def test_the_packaged_ensemble_knows_the_liquid():
     ensemble = EnsembleCalculator("mace-water-ensemble")
     assert len(ensemble.members) == 4
     assert ensemble.factors["forces"] > 1
+    assert set(EnsembleCalculator("mace-water-ensemble", factors={}).factors.values()) == {1.0}
     liquid = ase.io.read(packaged_folder("structures") / "water-64.xyz")
     found = []
     for scale in (1.0, 0.9, 1.1):
@@ -180,7 +181,7 @@ def test_files_that_are_no_ensemble(tmp_path, text, message):
 def test_members_that_are_not_there(tmp_path):
     path = tmp_path / "good.json"
     path.write_text(described())
-    with pytest.raises(ValueError, match=r"a member of .*good.json: .* no file 'a'"):
+    with pytest.raises(ValueError, match=r"a member of .*good.json: .* no file '.*a'"):
         make_calculator(str(path))
     with pytest.raises(ValueError, match=r"would run code .* takes any calculators"):
         write_ensemble(tmp_path / "new.json", ["a", "os:abort"], {}, [])
@@ -201,6 +202,48 @@ def test_members_of_one_energy_are_named_relative_to_the_file_too(members, tmp_p
     assert [(Path(path).resolve(), energy) for path, energy in found] == [
         (path.resolve(), "energy") for path in files
     ]
+
+
+def test_members_that_are_gone_are_not_looked_for_elsewhere(members, tmp_path, monkeypatch):
+    """A file of the same name in the current folder is another model."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    files = saved(members[:2], home)
+    saved(members[1:], other)
+    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
+    write_ensemble(home / "two.json", [str(file) for file in files], {"forces": half}, ["f.xyz"])
+    files[0].unlink()
+    monkeypatch.chdir(other)
+    with pytest.raises(ValueError, match=r"no file '.*home/tiny-1.safetensors'"):
+        make_calculator("../home/two.json")
+
+
+def test_files_in_folders_that_are_links(members, tmp_path, monkeypatch):
+    far = tmp_path / "scratch" / "user"
+    far.mkdir(parents=True)
+    near = tmp_path / "near"
+    near.mkdir()
+    (near / "out").symlink_to(far)
+    names = [file.name for file in saved(members[:2], near)]
+    monkeypatch.chdir(near)
+    half = Calibration(1, 0.5, 1.0, 1.0, 1.0, 0.0, 0.5)
+    write_ensemble(Path("out/two.json"), names, {"forces": half}, ["f.xyz"])
+    assert len(make_calculator("out/two.json").members) == 2
+    (near / "link.json").symlink_to(far / "two.json")
+    assert len(make_calculator("link.json").members) == 2
+
+
+def test_lists_longer_than_a_name_of_a_file(members, tmp_path, monkeypatch):
+    long = tmp_path / f"{'x' * 150}-1.safetensors"
+    checkpoint.save(members[0], long)
+    checkpoint.save(members[1], long.with_stem(f"{'x' * 150}-2"))
+    monkeypatch.chdir(tmp_path)
+    model = ",".join(sorted(file.name for file in tmp_path.iterdir()))
+    assert len(make_calculator(model).members) == 2
+    assert len(files_of(model)) == 2
+    with pytest.raises(ValueError, match="a comma too many"):
+        make_calculator(f"{model},")
 
 
 def test_a_member_that_is_there_twice_is_refused(members, tmp_path):

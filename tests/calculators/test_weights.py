@@ -5,6 +5,7 @@ import json
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.calculators.lj import LennardJones
 from scipy.optimize import minimize
 from typer.testing import CliRunner
@@ -60,8 +61,9 @@ def test_weights_go_with_their_members_in_any_order(members):
     other, ours = LennardJones(rc=4.0), PETCalculator(members[0])
     mean = 0.9 * other.get_potential_energy(atoms) + 0.1 * ours.get_potential_energy(atoms)
     for order, weights in (((other, ours), (9, 1)), ((ours, other), (1, 9))):
-        found = EnsembleCalculator(order, weights=weights).get_potential_energy(atoms)
-        assert found == pytest.approx(mean, rel=1e-12)
+        for given in (weights, torch.tensor(weights)):
+            found = EnsembleCalculator(order, weights=given).get_potential_energy(atoms)
+            assert found == pytest.approx(mean, rel=1e-12)
 
 
 @pytest.mark.parametrize(
