@@ -46,8 +46,8 @@ class TrainingConfig(Strict):
     )
     uncertainty: bool = Field(
         False,
-        description="fit standard deviations of energies at the end (PET); validation frames"
-        " calibrate them",
+        description="fit standard deviations of energies at the end (PET, MACE); validation"
+        " frames calibrate them",
     )
     data: Data
     loss: Loss = Loss()

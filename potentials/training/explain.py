@@ -58,8 +58,10 @@ def explain(
     return shown
 
 
-def _of_model(model: type[BaseModel], values: BaseModel | None, prefix: str) -> Iterator[Setting]:
-    """Settings of a section of the tree, and of those in it."""
+def _of_model(
+    model: type[BaseModel], values: BaseModel | None, prefix: str, *, optional: bool = False
+) -> Iterator[Setting]:
+    """Settings of a section of the tree, and of those in it; ``optional``: it may be left out."""
     for name, field in model.model_fields.items():
         value = None if values is None else getattr(values, name)
         inner = section_of(field.annotation)
@@ -67,10 +69,11 @@ def _of_model(model: type[BaseModel], values: BaseModel | None, prefix: str) -> 
             several = value if isinstance(value, list) and value else [value or None]
             for k, one in enumerate(several):
                 place = f"{name}.{k}." if len(several) > 1 else f"{name}."
-                yield from _of_model(inner, one, prefix + place)
+                yield from _of_model(inner, one, prefix + place, optional=not field.is_required())
             continue
         if values is None:
-            value = "(required)" if field.is_required() else field.get_default()
+            needed = f"(required in {prefix[:-1]}, if given)" if optional else "(required)"
+            value = needed if field.is_required() else field.get_default()
         yield Setting(prefix + name, _kind(field.annotation), value, field.description or "")
 
 

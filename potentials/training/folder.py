@@ -132,11 +132,12 @@ class RunFolder:
             raise ValueError(f"{'; '.join(problems)}; remove them to start afresh.")
         return None
 
-    def gentler(self) -> str:
+    def gentler(self, *, from_best: bool = True) -> str:
         """How to train with a lower learning rate, which a run that goes on cannot have."""
         if not self.has_state():
             return "lower optimization.learning_rate"
-        start = f"start_from={self.best.absolute()} and " if self.best.exists() else ""
+        good = from_best and self.best.exists()
+        start = f"start_from={self.best.absolute()} and " if good else ""
         return (
             f"begin a run in another folder, with {start}a lower optimization.learning_rate: this"
             " one can only go on with its own"

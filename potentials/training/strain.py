@@ -9,6 +9,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from ..neighbors.cells import volume
+from ..spins import stored_moments
 
 SAME_FRACTION = 1e-3  # of cell vectors: positions of copies of one structure
 LARGEST_STRAIN = 0.1
@@ -48,7 +49,7 @@ class StressCheck(BaseModel, frozen=True):
 
 
 class StrainedCopies:
-    """Collects frames of equal species and fractional coordinates."""
+    """Collects frames of equal species, fractional coordinates and magnetic order."""
 
     def __init__(self) -> None:
         self._groups: dict[bytes, list[tuple[np.ndarray, float, np.ndarray]]] = {}
@@ -62,7 +63,10 @@ class StrainedCopies:
         fractions = (atoms.positions - atoms.positions[0]) @ np.linalg.inv(cell)
         steps = round(1 / SAME_FRACTION)
         key = (np.rint(fractions * steps).astype(np.int64) % steps).tobytes()
-        self._groups.setdefault(atoms.numbers.tobytes() + key, []).append((cell, energy, stress))
+        moments = stored_moments(atoms)  # of an order, they differ a little between strains
+        order = b"" if moments is None else np.rint(moments[1]).astype(np.int64).tobytes()
+        group = self._groups.setdefault(atoms.numbers.tobytes() + key + order, [])
+        group.append((cell, energy, stress))
         self._frames += 1
 
     def check(self) -> StressCheck:

@@ -199,7 +199,7 @@ class Trainer:
         if schedule.progress > LATE and errors.get("forces", 0.0) > NO_BETTER * self.forces_rms > 0:
             self.display.line(
                 "warning: forces are no better than zeros still, and may stay so; if they do,"
-                f" {self.folder.gentler()}."
+                f" {self.folder.gentler(from_best=False)}."  # these weights have learned nothing
             )
         self._log({f"validation_{name}": error for name, error in errors.items()})
         if better:

@@ -23,6 +23,7 @@ def test_every_setting_has_a_value_a_type_and_a_meaning(kind):
         assert any(key.startswith(f"{section}.") for key in settings)
     assert settings["loss.forces"].value == 1.0
     assert settings["data.train.files"].value == "(required)"
+    assert settings["data.test.files"].value == "(required in data.test, if given)"
 
 
 def test_values_are_those_of_the_configuration():

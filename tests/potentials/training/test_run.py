@@ -72,6 +72,7 @@ def test_a_run_whose_energies_stay_constant_says_so(config, tmp_path, monkeypatc
     found = [line for line in lines if "forces are no better than zeros" in line]
     assert len(found) == (18 if dead else 0), "after a tenth of 20 epochs"
     assert all("lower optimization.learning_rate" in line for line in found)
+    assert not any("start_from" in line for line in found)  # of weights that are dead
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
