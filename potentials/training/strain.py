@@ -64,7 +64,7 @@ class StrainedCopies:
         steps = round(1 / SAME_FRACTION)
         key = (np.rint(fractions * steps).astype(np.int64) % steps).tobytes()
         moments = stored_moments(atoms)  # of an order, they differ a little between strains
-        order = b"" if moments is None else np.rint(moments[1]).astype(np.int64).tobytes()
+        order = b"" if moments is None else (np.rint(moments[1]) + 0.0).tobytes()  # -0 is 0
         group = self._groups.setdefault(atoms.numbers.tobytes() + key + order, [])
         group.append((cell, energy, stress))
         self._frames += 1
