@@ -135,7 +135,7 @@ class EnsembleCalculator(CheckedCalculator):
 
     def _results(self, atoms: Atoms, properties: Sequence[str]) -> dict[str, Any]:
         asked = _means(properties)
-        if self.check_state(atoms):
+        if self._others and self.check_state(atoms):
             self._forget()
         (ours,) = self._of_graph(self._graphs.of(atoms), asked) if self._graphs else ([],)
         return self._joined([*ours, *self._of_others(atoms, asked)])
